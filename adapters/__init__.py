@@ -1,0 +1,1 @@
+"""LoRA adapters as release artifacts: manifest, store, registry, rollout to replicas, probes, aliases."""

@@ -1,0 +1,84 @@
+"""The replicas of one gateway, and which releases each of them was seen to serve rightly.
+
+A release counts as served on a replica only after this process has probed it there, and until the replica is
+seen without it, or with the same name from another folder, or not at all.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+from adapters.errors import ForeignAdapter, ReplicaError, ReplicaUnreachable
+from adapters.manifest import Manifest
+from adapters.probe import probe
+from adapters.replica import Replica, ServedModel
+
+Probing = Callable[[Replica, Manifest], Awaitable[None]]
+
+
+class Fleet:
+    """The replicas by name. All work on one is done in turn: what is seen is then never older than what is
+    known, and a load that fails cannot take others down with it (vllm#13698).
+    """
+
+    def __init__(self, replicas: Iterable[Replica], *, probe: Probing = probe) -> None:
+        self._replicas = {replica.name: replica for replica in replicas}
+        self._turns = {name: asyncio.Lock() for name in self._replicas}
+        self._probe = probe
+        # By replica, the releases that it serves and the folders they came from.
+        self._proven: dict[str, dict[str, str]] = {name: {} for name in self._replicas}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._replicas)
+
+    def served(self) -> Mapping[str, frozenset[str]]:
+        """The releases that each replica serves, by the replica's name."""
+        return {name: frozenset(proven) for name, proven in self._proven.items()}
+
+    async def observe(self, name: str) -> tuple[ServedModel, ...]:
+        """The adapters that a replica has loaded now; what it counts as serving is corrected by that.
+
+        A replica that is merely slow to answer keeps its count: its traffic is likely the cause.
+        """
+        async with self._turns[name]:
+            try:
+                models = await self._replicas[name].models()
+            except ReplicaError as error:
+                if not (isinstance(error, ReplicaUnreachable) and error.hangs):
+                    self._proven[name] = {}
+                raise
+            roots = {model.id: model.root for model in models}
+            proven = self._proven[name]
+            self._proven[name] = {one: root for one, root in proven.items() if roots.get(one) == root}
+            return tuple(model for model in models if model.parent is not None)
+
+    async def load(self, name: str, release: str, path: Path) -> bool:
+        """Load a release. False: it was loaded before. ForeignAdapter: from elsewhere, so by other bytes.
+
+        vLLM keeps prefix cache by adapter name, so such a name cannot be put right by loading it again.
+        """
+        replica = self._replicas[name]
+        async with self._turns[name]:
+            if await replica.load(release, path):
+                return True
+            roots = {model.id: model.root for model in await replica.models()}
+            if roots.get(release) != str(path):
+                raise ForeignAdapter(name, f"{release} is loaded there from {roots.get(release)}; restart it")
+            return False
+
+    async def prove(self, name: str, manifest: Manifest, path: Path) -> None:
+        """Probe a release that is loaded; it counts as served from then on. Raises ReplicaError."""
+        async with self._turns[name]:
+            await self._probe(self._replicas[name], manifest)
+            self._proven[name][manifest.release] = str(path)
+
+    async def unload(self, name: str, release: str) -> None:
+        """Drop a release. It is no longer counted as served even if the replica cannot be told."""
+        async with self._turns[name]:
+            self._proven[name].pop(release, None)
+            await self._replicas[name].unload(release)
+
+    async def aclose(self) -> None:
+        for replica in self._replicas.values():
+            await replica.aclose()

@@ -1,0 +1,1 @@
+"""Datasets in, adapters out: check, split, train, evaluate, gate, publish."""

@@ -1,0 +1,1 @@
+"""The service: hot path, admin API, backends, privacy, ledger, finance, monitoring. Never loads torch."""

@@ -1,0 +1,186 @@
+"""The composition root: `build_app(settings)` puts every part together. Nothing runs at import.
+
+Tests hand in fakes for what they want to break; everything else is as it ships.
+"""
+
+import importlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from gateway.admission import Keys
+from gateway.api import admin, errors
+from gateway.api.auth import admin_key, any_key
+from gateway.api.health import health_router
+from gateway.api.models import Card, models_router
+from gateway.backends.base import Backend
+from gateway.backends.http1 import Timeouts
+from gateway.backends.openai_wire import OpenAIWire
+from gateway.dataplane.asgi import ENDPOINTS, Dataplane, Limits, Receive, Scope, Send
+from gateway.errors import ConfigError
+from gateway.fleet import Fleet
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
+from gateway.monitor.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.privacy.classify import Classifier
+from gateway.privacy.detect import Detector, StructuredDetector
+from gateway.record import ByTheHour, ByToken, Charge, Recorder
+from gateway.settings import (
+    AnyBackend,
+    KeySettings,
+    LitellmSettings,
+    OpenAISettings,
+    Settings,
+    VllmSettings,
+    read_yaml,
+)
+from gateway.types import Principal
+from router_policies.compiled import CompiledPolicy
+from router_policies.errors import PolicyError
+from router_policies.load import load
+from router_policies.types import BackendInfo, Catalog, Feature
+
+VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
+
+
+class Headgate:
+    """The ASGI application: the hot endpoints by the data plane, all else by FastAPI, on one port."""
+
+    def __init__(
+        self, dataplane: Dataplane, api: FastAPI, *, policy: CompiledPolicy, ledger: Ledger, fleet: Fleet
+    ) -> None:
+        self._dataplane, self._api = dataplane, api
+        self.policy, self.ledger, self.fleet = policy, ledger, fleet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hot = scope["type"] == "http" and scope["path"] in ENDPOINTS
+        await (self._dataplane if hot else self._api)(scope, receive, send)
+
+
+def build_app(
+    settings: Settings,
+    *,
+    detectors: Sequence[Detector] | None = None,
+    backends: Mapping[str, Backend] | None = None,
+) -> Headgate:
+    """Raises ConfigError, listing everything, when the configuration or its policy cannot be used."""
+    catalog = build_catalog(settings)
+    policy = load_policy(settings, catalog)
+    prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
+    metrics = Metrics()
+    settings.state.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(settings.database_url, settings.state / "spool")
+    fleet = Fleet(settings)
+    backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
+    charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
+    keys = Keys((key.sha256, principal(key)) for key in settings.keys)
+    pipeline = Pipeline(
+        keys=keys,
+        classifier=build_classifier(settings, detectors),
+        policy=lambda: policy,
+        snapshot=lambda: fleet.snapshot,
+        backends=backends,
+        recorder=Recorder(ledger, charges, metrics, fleet.in_flight),
+    )
+    limits = Limits(max_body=settings.limits.max_body_bytes, body_timeout=settings.limits.body_timeout_s)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with fleet.running():
+            yield
+        for backend in backends.values():
+            await backend.aclose()
+        ledger.close()
+
+    api = FastAPI(
+        title="Headgate", lifespan=lifespan, docs_url="/admin/docs", openapi_url="/admin/openapi.json"
+    )
+    errors.install(api)
+    admin.install(api)
+    api.include_router(
+        health_router(lambda: {"ledger": ledger.ready, "fleet": fleet.ready()}, metrics, ledger.backlog)
+    )
+    api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
+    api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
+    return Headgate(Dataplane(pipeline, metrics, limits), api, policy=policy, ledger=ledger, fleet=fleet)
+
+
+def principal(key: KeySettings) -> Principal:
+    return Principal(
+        key_id=key.id,
+        team=key.team,
+        tags=frozenset(key.tags),
+        privacy_floor=key.privacy_floor,
+        admin=key.admin,
+    )
+
+
+def build_catalog(settings: Settings) -> Catalog:
+    """What the policy may send requests to."""
+    return Catalog(backends={name: _info(name, b, settings) for name, b in settings.backends.items()})
+
+
+def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
+    zone = settings.zone_of(backend)
+    if isinstance(backend, VllmSettings):
+        return BackendInfo(
+            name=name,
+            zone=zone,
+            models=(backend.model,),
+            adapters=True,
+            features=VLLM_FEATURES,
+            endpoints=frozenset({"chat/completions", "completions"}),
+        )
+    return BackendInfo(name=name, zone=zone, models=backend.models)
+
+
+def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
+    """Raises ConfigError with every problem, every path that could leak among them."""
+    try:
+        return load(read_yaml(settings.policy), str(settings.policy), catalog)
+    except PolicyError as error:
+        raise ConfigError(error.source, error.problems) from error
+
+
+def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
+    privacy = settings.privacy
+    found = [StructuredDetector(privacy.classes)] if detectors is None else detectors
+    return Classifier(found, deadline_s=privacy.deadline_s, attachment_class=privacy.attachments)
+
+
+def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:
+    zone, key = settings.zone_of(backend), backend.api_key.get_secret_value()
+    timeouts = Timeouts(
+        connect=backend.connect_s, first_byte=backend.first_byte_s, between_bytes=backend.between_bytes_s
+    )
+    if isinstance(backend, LitellmSettings):
+        # Imported only where it is configured: litellm takes seconds and 200 MB to load.
+        cloud = importlib.import_module("gateway.backends.cloud")
+        built: Backend = cloud.CloudBackend(
+            name, zone, provider=backend.provider, api_key=key, api_base=backend.url, timeouts=timeouts
+        )
+        return built
+    return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts)
+
+
+def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
+    if isinstance(backend, VllmSettings):
+        return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD))
+    return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
+
+
+def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> list[Card]:
+    """Names that routes answer to, base models, rented models, and adapters with their base."""
+    now = int(time.time())
+    named = {model for route in policy.routes for model in route.conditions.models}
+    cards = {name: Card(id=name, created=now, owned_by="headgate") for name in named}
+    for name, backend in settings.backends.items():
+        models = (backend.model,) if isinstance(backend, VllmSettings) else backend.models
+        cards |= {m: Card(id=m, created=now, owned_by=name) for m in models if "*" not in m}
+    for alias, release in fleet.snapshot.aliases.items():
+        for adapter in (alias, release):
+            cards[adapter] = Card(id=adapter, created=now, owned_by="headgate", parent=fleet.base)
+    return list(cards.values())

@@ -1,0 +1,232 @@
+"""A small HTTP/1.1 client: one pool of kept-alive connections to one origin, parsed by llhttp (httptools).
+
+It exists because general-purpose clients cost more CPU than all the rest of a request.
+It speaks what a model server needs: POST with a known body, answers with a length, in chunks or until close.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+
+import httptools
+import msgspec
+
+HIGH_WATER = 256 * 1024  # bytes held for a slow reader before the socket is paused
+MAX_HEAD = 64 * 1024  # bytes
+
+
+class HttpError(Exception):
+    """The exchange failed. `answered`: at least one byte of the answer had come."""
+
+    def __init__(self, message: str, *, answered: bool) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """All in seconds."""
+
+    connect: float = 5.0
+    first_byte: float = 120.0  # from the request's last byte to the answer's first
+    between_bytes: float = 60.0
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one exchange at a time: `exchange`, `chunks` to the end, `finish`; then again."""
+
+    def __init__(self) -> None:
+        self.opened_at = self.idle_since = monotonic()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.closed = False
+        self._transport: asyncio.Transport
+        self._loop = asyncio.get_running_loop()
+        self._busy = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_bytes = 0
+        self._head_done = self._complete = self._informational = False
+        self._keep_alive = self._junk = False
+        self._error: HttpError | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def reusable(self) -> bool:
+        return self._complete and self._keep_alive and not self.closed
+
+    async def exchange(self, request: bytes) -> None:
+        """Sends `request` and waits for the answer's head: `status` and `headers`. Raises HttpError."""
+        self._reset()
+        self._busy = True
+        self.status, self.headers = 0, {}
+        if self.closed:
+            raise HttpError("the connection is closed", answered=False)
+        self._transport.write(request)
+        while not self._head_done:
+            await self._wait()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it arrives. Raises HttpError when it breaks off."""
+        while True:
+            if self._chunks:
+                data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
+                self._chunks.clear()
+                self._buffered = 0
+                if self._paused:
+                    self._paused = False
+                    self._transport.resume_reading()
+                yield data
+            elif self._complete:
+                return
+            else:
+                await self._wait()
+
+    def finish(self) -> None:
+        """Ends the exchange; a connection that cannot be reused is closed."""
+        self._busy = False
+        self.idle_since = monotonic()
+        if not self.reusable:
+            self.abort()
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, message: str) -> None:
+        if self._error is None and not self._complete:
+            self._error = HttpError(message, answered=self._head_bytes > 0)
+        self.abort()
+        self._wake()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows the type
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy or self._complete:
+            self._keep_alive = False  # bytes that no request asked for: this peer cannot be trusted again
+            self.abort()
+            return
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"not an HTTP answer: {error}")
+            return
+        if not self._head_done and self._head_bytes > MAX_HEAD:
+            self._fail(f"the answer's head is over {MAX_HEAD} bytes")
+            return
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        ends_at_close = self._head_done and not (
+            "content-length" in self.headers or "transfer-encoding" in self.headers
+        )
+        if self._busy and not self._complete:
+            if ends_at_close and exc is None:
+                self._complete = True
+            else:
+                self._fail("the connection was reset" if exc else "the connection was closed early")
+        self._wake()
+
+    # httptools callbacks. After the answer is complete, whatever more comes in the same bytes is junk:
+    # it is ignored and the connection not used again.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._keep_alive, self._junk = False, True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._junk:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._junk:
+            return
+        status = self._parser.get_status_code()
+        self._informational = status < 200
+        if self._informational:
+            self.headers = {}
+        else:
+            self.status, self._head_done = status, True
+
+    def on_body(self, data: bytes) -> None:
+        if self._junk:
+            return
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > HIGH_WATER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if not (self._informational or self._junk):
+            self._keep_alive = self._parser.should_keep_alive()
+            self._complete = True
+
+
+class Pool:
+    """Kept-alive connections to one origin; the most recently used goes first, so that the rest age out."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        idle_s: float = 30.0,
+        age_s: float = 600.0,
+        max_idle: int = 256,
+    ) -> None:
+        self._connect, self._idle_s, self._age_s, self._max_idle = connect, idle_s, age_s, max_idle
+        self._idle: list[Connection] = []
+
+    async def acquire(self, *, fresh: bool = False) -> tuple[Connection, bool]:
+        """A connection, and whether it was used before (and so may turn out stale)."""
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            if self._usable(connection):
+                return connection, True
+            connection.abort()
+        return await self._connect(), False
+
+    def release(self, connection: Connection) -> None:
+        connection.finish()
+        if connection.reusable and len(self._idle) < self._max_idle:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().abort()
+
+    def _usable(self, connection: Connection) -> bool:
+        now = monotonic()
+        return (
+            not connection.closed
+            and now - connection.idle_since < self._idle_s
+            and now - connection.opened_at < self._age_s
+        )

@@ -1,0 +1,158 @@
+"""vLLM and every OpenAI-compatible API: bytes through, over our own connection pool.
+
+The line: what speaks OpenAI's wire over HTTP/1.1 goes here; every other provider goes through `cloud.py`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.backends.base import UpstreamRequest
+from gateway.backends.http1 import Connection, HttpError, Pool, Timeouts
+from gateway.backends.wire import read_error
+from gateway.errors import BackendError, StreamBroken
+from gateway.privacy.egress import Door, assert_local
+from router_policies.types import ErrorClass, Zone
+
+MAX_ERROR_BODY = 64 * 1024  # bytes read of an error answer
+
+
+class OpenAIWire:
+    """One OpenAI-compatible origin. `url` includes the version: "https://api.openai.com/v1".
+
+    Raises ConfigError when the zone is local and the host is not.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        zone: Zone,
+        url: str,
+        *,
+        api_key: str = "",
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.name, self.zone = name, zone
+        self._timeouts = timeouts or Timeouts()
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._door = Door(backend=name, zone=zone, allowed=[(self._host, self._port)])
+        if zone.local:
+            assert_local(name, self._host)
+        self._prefix = f"POST {parts.path.rstrip('/')}/"
+        self._head = (
+            f" HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+            "accept-encoding: identity\r\nuser-agent: headgate\r\n"
+        )
+        if api_key:
+            self._head += f"authorization: Bearer {api_key}\r\n"
+        self._pool = Pool(self._connect)
+
+    async def send(self, request: UpstreamRequest) -> "WireResponse":
+        self._door.check(request.permit, request.call_id)
+        body = msgspec.json.encode(request.body)
+        head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
+        connection = await self._exchange(head.encode("latin-1") + body)
+        response = WireResponse(connection, self._pool, self._timeouts.between_bytes)
+        if connection.status >= 300:
+            raise await _failure(response, connection)
+        return response
+
+    async def aclose(self) -> None:
+        self._pool.close()
+
+    async def _exchange(self, request: bytes) -> Connection:
+        """Retries once, on a new connection, when a reused one turns out to have been closed meanwhile."""
+        try:
+            connection, reused = await self._pool.acquire()
+            try:
+                return await self._attempt(connection, request)
+            except HttpError as error:
+                if not reused or error.answered:
+                    raise
+            connection, _ = await self._pool.acquire(fresh=True)
+            return await self._attempt(connection, request)
+        except TimeoutError as error:
+            raise BackendError(
+                ErrorClass.TIMEOUT, f"backend {self.name} did not answer in time", status=504
+            ) from error
+        except OSError as error:
+            raise BackendError(
+                ErrorClass.CONNECTION, f"backend {self.name} cannot be reached", status=503
+            ) from error
+        except HttpError as error:
+            raise BackendError(ErrorClass.CONNECTION, f"backend {self.name}: {error}") from error
+
+    async def _attempt(self, connection: Connection, request: bytes) -> Connection:
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                await connection.exchange(request)
+        except BaseException:  # also cancelled: the answer of an abandoned exchange must reach nobody
+            connection.abort()
+            raise
+        return connection
+
+    async def _connect(self) -> Connection:
+        async with asyncio.timeout(self._timeouts.connect):
+            _, connection = await self._door.connect(Connection, self._host, self._port, self._tls)
+            return connection
+
+
+class WireResponse:
+    """An answer whose head has come; see `backends.base.UpstreamResponse`."""
+
+    def __init__(self, connection: Connection, pool: Pool, between_bytes_s: float) -> None:
+        self.status = connection.status
+        self.content_type = connection.headers.get("content-type", "application/json")
+        self._connection: Connection | None = connection
+        self._pool, self._between_bytes_s = pool, between_bytes_s
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        if self._connection is None:
+            return
+        body = self._connection.chunks()
+        while True:
+            try:
+                async with asyncio.timeout(self._between_bytes_s):
+                    chunk = await anext(body, None)
+            except TimeoutError as error:
+                raise StreamBroken("the backend fell silent") from error
+            except HttpError as error:
+                raise StreamBroken(str(error)) from error
+            if chunk is None:
+                return
+            yield chunk
+
+    async def aclose(self) -> None:
+        if self._connection is not None:
+            self._pool.release(self._connection)  # which aborts it unless the answer is complete
+            self._connection = None
+
+
+async def _failure(response: WireResponse, connection: Connection) -> BackendError:
+    """The backend's own error. A redirect is one too: requests go to configured hosts only."""
+    body = b""
+    try:
+        async for chunk in response.chunks():
+            body += chunk
+            if len(body) > MAX_ERROR_BODY:
+                break
+    except StreamBroken:
+        body = b""  # the status line is all that can be trusted
+    finally:
+        await response.aclose()
+    error = read_error(connection.status, body)
+    return BackendError(
+        error.error_class,
+        error.message,
+        status=connection.status if connection.status >= 400 else 502,
+        type=error.type,
+        code=error.code,
+        param=error.param,
+        retry_after=connection.headers.get("retry-after"),
+    )

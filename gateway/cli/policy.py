@@ -1,0 +1,27 @@
+"""`headgate policy verify`: the static proof, without starting anything."""
+
+from pathlib import Path
+
+import typer
+
+from gateway.app import build_catalog, load_policy
+from gateway.cli.serve import ConfigOption
+from gateway.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Routing policies.")
+
+
+@app.callback()
+def _policy() -> None:
+    """Routing policies."""
+
+
+@app.command("verify")
+def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
+    """Prove that no path of the configured policy exceeds a zone's ceiling; exit 2 naming those that do.
+
+    Example: headgate policy verify --config headgate.yaml
+    """
+    settings = load_settings(config)
+    policy = load_policy(settings, build_catalog(settings))
+    typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")

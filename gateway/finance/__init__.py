@@ -1,0 +1,1 @@
+"""What finance reads; read-only over the ledger."""

@@ -1,0 +1,95 @@
+"""Numbered schema changes, applied in order under a lock, each exactly once.
+
+A migration is DDL that SQLite and PostgreSQL both take, frozen once it has been released: a later change is
+a further migration. Any number of processes may call `migrate` at the same time.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, func, insert, select, text
+
+from gateway.errors import ConfigError
+from gateway.ledger.tables import SCHEMA_VERSION
+
+_LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
+
+_VERSION_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version INTEGER NOT NULL PRIMARY KEY,
+    applied_at TEXT NOT NULL
+)
+"""
+
+_ENTRY_TABLE = """
+CREATE TABLE entry (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    started_ns BIGINT NOT NULL,
+    key_id TEXT NOT NULL,
+    team TEXT NOT NULL,
+    tags JSON NOT NULL,
+    endpoint TEXT NOT NULL,
+    model_asked TEXT NOT NULL,
+    privacy TEXT NOT NULL,
+    findings JSON NOT NULL,
+    policy TEXT NOT NULL,
+    route TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    model TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    stream BOOLEAN NOT NULL,
+    attempts BIGINT NOT NULL,
+    status BIGINT NOT NULL,
+    outcome TEXT NOT NULL,
+    error_class TEXT,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    estimated BOOLEAN NOT NULL,
+    cost_nano BIGINT,
+    price TEXT NOT NULL,
+    first_byte_ms DOUBLE PRECISION,
+    duration_ms DOUBLE PRECISION NOT NULL
+)
+"""
+
+MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (
+        1,
+        (
+            _ENTRY_TABLE,
+            "CREATE INDEX entry_started ON entry (started_ns)",
+            "CREATE INDEX entry_team_started ON entry (team, started_ns)",
+        ),
+    ),
+)
+
+
+def migrate(connection: Connection) -> tuple[int, ...]:
+    """Brings the schema up to date; returns the versions that were applied, none when it was.
+
+    `connection` is in a transaction that on SQLite holds the write lock already (BEGIN IMMEDIATE); on
+    PostgreSQL an advisory lock is taken until its end. ConfigError: the database is ahead of this program.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    connection.execute(text(_VERSION_TABLE))
+    current = connection.execute(select(func.max(SCHEMA_VERSION.c.version))).scalar() or 0
+    newest = MIGRATIONS[-1][0]
+    if current > newest:
+        problem = f"its schema is version {current}, this Headgate knows up to {newest}: upgrade Headgate"
+        raise ConfigError("ledger database", [problem])
+    pending = [(version, statements) for version, statements in MIGRATIONS if version > current]
+    for version, statements in pending:
+        _apply(connection, version, statements)
+    return tuple(version for version, _ in pending)
+
+
+def _apply(connection: Connection, version: int, statements: tuple[str, ...]) -> None:
+    for statement in statements:
+        connection.execute(text(statement))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.execute(insert(SCHEMA_VERSION).values(version=version, applied_at=now))

@@ -1,0 +1,226 @@
+"""The spool: append-only local files that hold what the database does not have yet.
+
+    spool_dir/
+      lock                 held while a process claims directories
+      <pid>-<time>/        one for each process
+        lock               held by the owner for as long as it lives; the kernel lets go when it dies
+        00000001.log       segments, in the order in which they were written
+
+A line is `K cccccccc payload`: the kind (B begun, S settled), the CRC-32 of kind and payload in hexadecimal,
+and JSON, which holds no raw newline. Each line is one write(2), so once `append` returns it is in the page
+cache and outlives this process, however that ends. It is not synced: a power cut may take the last seconds.
+"""
+
+import fcntl
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from gateway.errors import HeadgateError
+
+BEGUN, SETTLED = b"B", b"S"
+SEGMENT_BYTES = 8 << 20
+_READ_BYTES = 32 << 10  # what the reader decodes at a time, holding up a writing thread meanwhile
+_HEAD = len(b"K cccccccc ")
+
+
+class SpoolUnwritable(HeadgateError):
+    """The local disk took no further line: full, read-only or gone."""
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Some lines of one segment, in order: (kind, payload) each. `torn`: lines that were no whole lines."""
+
+    segment: int
+    lines: tuple[tuple[bytes, bytes], ...]
+    torn: int
+
+
+def seal(kind: bytes, payload: bytes) -> bytes:
+    """The line for `payload`, newline included."""
+    return b"%b %08x %b\n" % (kind, zlib.crc32(payload, kind[0]), payload)
+
+
+def unseal(line: bytes) -> tuple[bytes, bytes] | None:
+    """Kind and payload of a line without its newline; None: it is torn or was altered."""
+    kind, payload = line[:1], line[_HEAD:]
+    whole = kind in (BEGUN, SETTLED) and line[:_HEAD] == seal(kind, payload)[:_HEAD]
+    return (kind, payload) if whole else None
+
+
+class Writer:
+    """Appends lines to the newest segment of one directory. Not thread-safe: the ledger holds a lock."""
+
+    def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Raises SpoolUnwritable."""
+        self._directory, self._segment_bytes = directory, segment_bytes
+        self._fd, self._segment, self._size = -1, 0, 0
+        self._torn = False
+        self._rotate()
+
+    def append(self, kind: bytes, payload: bytes) -> None:
+        """Returns when the line is in the page cache. Raises SpoolUnwritable; the line then is not there."""
+        line = seal(kind, payload)
+        if self._size >= self._segment_bytes:
+            self._rotate()
+        self._write(b"\n" + line if self._torn else line)
+
+    def close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = os.write(self._fd, line)
+        except OSError as e:
+            raise SpoolUnwritable(f"{self._directory}: {e}") from e
+        self._size += written
+        self._torn = written < len(line)
+        if self._torn:  # the disk filled up in mid-line; the next line starts with a newline of its own
+            raise SpoolUnwritable(f"{self._directory}: {written} of {len(line)} bytes written")
+
+    def _rotate(self) -> None:
+        """Opens the next segment. Once it is there the one before it gets no line more: see Reader."""
+        path = _path(self._directory, self._segment + 1)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as e:
+            raise SpoolUnwritable(f"{path}: {e}") from e
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._segment, self._size, self._torn = fd, self._segment + 1, 0, False
+
+
+class Reader:
+    """Reads the segments of one directory in order, also while they are being written."""
+
+    def __init__(self, directory: Path, *, sealed: bool) -> None:
+        """`sealed`: nobody writes there any more."""
+        self._directory, self._sealed = directory, sealed
+        self.segment = min(segments(directory), default=1)  # all before this one are read to their ends
+        self.finished = False
+        self._offset = 0
+        self._tail = b""  # the beginning of a line whose end has not been seen
+
+    def read(self) -> Chunk | None:
+        """What comes next; None: nothing at present, or ever again when `finished`."""
+        while not self.finished:
+            # Asked before reading: a later segment means that this one had its last line already.
+            later = min((n for n in segments(self._directory) if n > self.segment), default=None)
+            data = self._more()
+            if data:
+                return self._chunk(data)
+            if later is None and not self._sealed:
+                return None
+            torn, segment = self._next_segment(later)
+            if torn:
+                return Chunk(segment=segment, lines=(), torn=torn)
+        return None
+
+    def _more(self) -> bytes:
+        with suppress(FileNotFoundError), _path(self._directory, self.segment).open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(_READ_BYTES)
+            self._offset += len(data)
+            return data
+        return b""
+
+    def _chunk(self, data: bytes) -> Chunk:
+        *whole, self._tail = (self._tail + data).split(b"\n")
+        lines = [unseal(line) for line in whole if line]
+        good = tuple(line for line in lines if line is not None)
+        return Chunk(segment=self.segment, lines=good, torn=len(lines) - len(good))
+
+    def _next_segment(self, later: int | None) -> tuple[int, int]:
+        """Goes on to `later` (None: to the end); returns the torn lines left behind and their segment."""
+        left = self.segment
+        torn, self._tail, self._offset = int(bool(self._tail)), b"", 0
+        self.segment = left + 1 if later is None else later
+        self.finished = later is None
+        return torn, left
+
+
+class Claim:
+    """One process's directory, locked for as long as this object is not released."""
+
+    def __init__(self, directory: Path, fd: int) -> None:
+        self.directory, self._fd = directory, fd
+
+    def release(self, *, remove: bool) -> None:
+        """Lets go; with `remove` the directory goes too. What cannot be removed the next start adopts."""
+        if remove:
+            with suppress(OSError):
+                for n in segments(self.directory):
+                    remove_segment(self.directory, n)
+                (self.directory / "lock").unlink()
+                self.directory.rmdir()
+        os.close(self._fd)
+
+
+def claim(root: Path) -> tuple[Claim, list[Claim]]:
+    """A new directory for this process, and those below `root` whose owners are dead.
+
+    Raises SpoolUnwritable.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(root / "lock"):
+            orphans = [c for d in sorted(root.iterdir()) if d.is_dir() and (c := _adopt(d)) is not None]
+            return _create(root / f"{os.getpid()}-{time.time_ns()}"), orphans
+    except OSError as e:
+        raise SpoolUnwritable(f"{root}: {e}") from e
+
+
+def segments(directory: Path) -> list[int]:
+    """The numbers of the segments that are there, unordered."""
+    return [int(name[:-4]) for name in os.listdir(directory) if name.endswith(".log")]
+
+
+def remove_segment(directory: Path, n: int) -> None:
+    _path(directory, n).unlink(missing_ok=True)
+
+
+def count_settled(directory: Path) -> int:
+    """How many settled lines a directory holds, counted by their first bytes alone."""
+    data = (_path(directory, n).read_bytes() for n in segments(directory))
+    return sum(d.startswith(SETTLED + b" ") + d.count(b"\n" + SETTLED + b" ") for d in data)
+
+
+def _path(directory: Path, n: int) -> Path:
+    return directory / f"{n:08d}.log"
+
+
+def _create(directory: Path) -> Claim:
+    directory.mkdir(mode=0o700)
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return Claim(directory, fd)
+
+
+def _adopt(directory: Path) -> Claim | None:
+    """A claim on a dead process's directory; None: its owner lives, or somebody is just removing it."""
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return Claim(directory, fd)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,219 @@
+"""All queries on the ledger's database. SQLite by default, PostgreSQL by URL, one code path."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    case,
+    create_engine,
+    event,
+    exc,
+    func,
+    select,
+    true,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger.migrations import migrate
+from gateway.ledger.tables import ENTRY, to_entry, to_row
+from gateway.types import Entry, Outcome
+
+DAY_NS = 86_400 * 10**9
+_PART = 25  # rows converted at a time: the interpreter lock is kept from the hot path for no longer
+# Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
+_ROW_AT_FAULT = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeEncodeError)
+_DATABASE_DOWN = (exc.DBAPIError, exc.TimeoutError)  # whatever else a driver or the pool complains of
+
+
+class StoreUnavailable(HeadgateError):
+    """The database cannot be reached, or is locked or out of space: the same call may succeed later."""
+
+
+class RowRefused(HeadgateError):
+    """The database will never take one of these rows."""
+
+
+class GroupBy(StrEnum):
+    """What a report can be grouped by. A day is one of UTC."""
+
+    TEAM = "team"
+    MODEL = "model"
+    ADAPTER = "adapter"
+    ROUTE = "route"
+    BACKEND = "backend"
+    PRIVACY = "privacy"
+    DAY = "day"
+
+
+class Sums(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of entries. `keys` are in the order asked for; a day is its number since 1970-01-01."""
+
+    keys: tuple[str | int, ...]
+    requests: int
+    refused: int  # by us, before any backend was reached
+    failed: int  # reached a backend and got no whole answer: failed, interrupted or lost
+    estimated: int  # of which the tokens are an estimate
+    unknown_price: int  # reached a backend, and what that costs is not known
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    cost_nano: int | None  # of those with a known price; None when there is none such
+
+
+class Store:
+    """The database behind a ledger; safe to use from several threads."""
+
+    def __init__(self, url: str) -> None:
+        """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
+        self._engine = _engine(url)
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}.get(self._engine.dialect.name)
+        if dialect is None:
+            raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
+        self._insert = (
+            dialect.insert(ENTRY)
+            .on_conflict_do_nothing(index_elements=["call_id"])
+            .returning(ENTRY.c.call_id)
+        )
+
+    def migrate(self) -> tuple[int, ...]:
+        """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
+        with self._writing() as connection:
+            return migrate(connection)
+
+    def insert(self, entries: Sequence[Entry]) -> int:
+        """Adds those that are not there yet, all or none; returns how many were new.
+
+        Raises StoreUnavailable, RowRefused.
+        """
+        if not entries:
+            return 0
+        with self._writing() as connection:
+            parts = (entries[i : i + _PART] for i in range(0, len(entries), _PART))
+            return sum(len(connection.execute(self._insert, [to_row(e) for e in p]).all()) for p in parts)
+
+    def last(self, n: int) -> list[Entry]:
+        """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
+        newest = select(ENTRY).order_by(ENTRY.c.started_ns.desc(), ENTRY.c.call_id).limit(n)
+        with self._reading() as connection:
+            return [to_entry(dict(row)) for row in connection.execute(newest).mappings()]
+
+    def sums(
+        self, group_by: Sequence[GroupBy], since_ns: int | None = None, until_ns: int | None = None
+    ) -> list[Sums]:
+        """Entries with since_ns <= started_ns < until_ns, summed by group in the groups' order.
+
+        Without groups: one row for all, also when there are no entries. Raises StoreUnavailable.
+        """
+        keys = [_KEYS[group].label(group.value) for group in group_by]
+        query = select(*keys, *(column.label(name) for name, column in _SUMS.items()))
+        query = query.where(_within(since_ns, until_ns)).group_by(*keys).order_by(*keys)
+        with self._reading() as connection:
+            return [_to_sums(row, len(keys)) for row in connection.execute(query)]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except _DATABASE_DOWN as e:
+            raise StoreUnavailable(_short(e)) from e
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+                yield connection
+        except _ROW_AT_FAULT as e:
+            raise RowRefused(f"{type(e).__name__}: {_short(e)}") from e
+        except _DATABASE_DOWN as e:
+            raise StoreUnavailable(_short(e)) from e
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _total(column: ColumnElement[int]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(column), 0)
+
+
+_FAILED = (Outcome.FAILED.value, Outcome.INTERRUPTED.value, Outcome.LOST.value)
+_KEYS: dict[GroupBy, ColumnElement[Any]] = {
+    GroupBy.TEAM: ENTRY.c.team,
+    GroupBy.MODEL: ENTRY.c.model,
+    GroupBy.ADAPTER: ENTRY.c.adapter,
+    GroupBy.ROUTE: ENTRY.c.route,
+    GroupBy.BACKEND: ENTRY.c.backend,
+    GroupBy.PRIVACY: ENTRY.c.privacy,
+    GroupBy.DAY: ENTRY.c.started_ns // DAY_NS,
+}
+# In the order of the fields of Sums.
+_SUMS: dict[str, ColumnElement[Any]] = {
+    "requests": func.count(),
+    "refused": _count(ENTRY.c.outcome == Outcome.REFUSED.value),
+    "failed": _count(ENTRY.c.outcome.in_(_FAILED)),
+    "estimated": _count(ENTRY.c.estimated),
+    "unknown_price": _count(and_(ENTRY.c.cost_nano.is_(None), ENTRY.c.backend != "")),
+    "input_tokens": _total(ENTRY.c.input_tokens),
+    "cached_input_tokens": _total(ENTRY.c.cached_input_tokens),
+    "output_tokens": _total(ENTRY.c.output_tokens),
+    "cost_nano": func.sum(ENTRY.c.cost_nano),
+}
+
+
+def _to_sums(row: Sequence[Any], keys: int) -> Sums:
+    # PostgreSQL sums bigints as numeric, which arrives as Decimal.
+    sums = {name: None if v is None else int(v) for name, v in zip(_SUMS, row[keys:], strict=True)}
+    return msgspec.convert({"keys": tuple(row[:keys]), **sums}, Sums)
+
+
+def _within(since_ns: int | None, until_ns: int | None) -> ColumnElement[bool]:
+    since = true() if since_ns is None else ENTRY.c.started_ns >= since_ns
+    until = true() if until_ns is None else ENTRY.c.started_ns < until_ns
+    return and_(since, until)
+
+
+def _short(error: BaseException) -> str:
+    """What went wrong, without the statement and its values: rows do not belong in logs."""
+    return str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+
+
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as e:
+        raise ConfigError("ledger database", [f"its driver is not installed: pip install {e.name}"]) from e
+    except exc.ArgumentError as e:
+        raise ConfigError("ledger database", ["its URL cannot be read (expected sqlite:///path)"]) from e
+    if engine.dialect.name == "sqlite":
+        if engine.url.database in (None, "", ":memory:"):
+            raise ConfigError("ledger database", ["it must be a file: several threads read and write it"])
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    """Readers beside a writer (WAL); synced at each commit, since the spool forgets what is committed."""
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says so
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its lock at once: a reader that turns writer later could deadlock with another."""
+    writes = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,186 @@
+"""THE flow: admit → classify → decide → call → record. Every client request takes it, from top to bottom.
+
+    admit     the key says who is asking                              admission.py
+    parse     the body is decoded once                                parsing.py
+    classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
+    decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
+    call      candidates in order, each through its backend, which    backends/
+              asks the one door out for leave                         privacy/egress.py
+    record    one ledger row, whatever happened                       record.py, ledger/
+
+Errors leave as ApiError; the data plane renders them.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from gateway.admission import Keys
+from gateway.backends.answer import Answer, begin
+from gateway.backends.base import Backend, UpstreamRequest
+from gateway.backends.wire import StreamMeter, error_event
+from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
+from gateway.ledger.tokens import estimate_prompt_tokens
+from gateway.parsing import Request, parse, upstream_body
+from gateway.privacy.classify import Classifier
+from gateway.record import Record, Recorder
+from gateway.types import Call, Classification, Principal
+from router_policies.compiled import CompiledPolicy
+from router_policies.decide import decide
+from router_policies.types import Candidate, Decision, Denial, ErrorClass, Facts, Snapshot
+
+log = logging.getLogger("headgate.pipeline")
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request of a client, its body read."""
+
+    call_id: str
+    endpoint: str  # below /v1/
+    body: bytes
+    authorization: str = ""
+    api_key: str = ""  # x-api-key
+    privacy: str | None = None  # x-headgate-privacy
+    tags: frozenset[str] = frozenset()  # x-headgate-tags
+
+
+class Reply(Protocol):
+    """The way back to the client."""
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None: ...
+
+    async def write(self, chunk: bytes) -> None: ...
+
+
+class Pipeline:
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        classifier: Classifier,
+        policy: Callable[[], CompiledPolicy],
+        snapshot: Callable[[], Snapshot],
+        backends: Mapping[str, Backend],
+        recorder: Recorder,
+    ) -> None:
+        self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
+        self._backends, self._recorder = backends, recorder
+
+    async def handle(self, incoming: Incoming, reply: Reply) -> None:
+        """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
+        started_ns = time.time_ns()
+        principal = self._keys.admit(incoming.authorization, incoming.api_key)
+        request = parse(incoming.endpoint, incoming.body)
+        classification = await self._classifier.classify(
+            request.body, floor=principal.privacy_floor, asked=incoming.privacy
+        )
+        facts = _facts(incoming, request, principal, classification)
+        verdict = decide(self._policy(), facts, self._snapshot())
+        call = Call(facts=facts, principal=principal, classification=classification, started_ns=started_ns)
+        with self._recorder.record(call, request, verdict) as record:
+            if isinstance(verdict, Denial):
+                raise Denied(
+                    verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
+                )
+            answer = await self._call(verdict, request, record)
+            try:
+                await (_pass_stream if request.stream else _pass_whole)(request, answer, reply, record)
+            finally:
+                await answer.aclose()
+
+    async def _call(self, decision: Decision, request: Request, record: Record) -> Answer:
+        """The first answer that begins, by candidate. Only declared error classes lead on to the next."""
+        failure = BackendError(ErrorClass.CONNECTION, "no candidate")
+        for candidate in decision.candidates:
+            record.attempt(candidate)
+            try:
+                return await self._attempt(candidate, request, record.call_id)
+            except BackendError as error:
+                record.attempt_failed(error)
+                failure = error
+                if error.error_class not in decision.fallback_on:
+                    break
+        raise _upstream_failed(failure, record)
+
+    async def _attempt(self, candidate: Candidate, request: Request, call_id: str) -> Answer:
+        response = await self._backends[candidate.backend].send(
+            UpstreamRequest(
+                call_id=call_id,
+                endpoint=request.endpoint,
+                body=upstream_body(request, candidate.model),
+                stream=request.stream,
+                permit=candidate.permit,
+            )
+        )
+        return await begin(response, stream=request.stream)
+
+
+def _facts(
+    incoming: Incoming, request: Request, principal: Principal, classification: Classification
+) -> Facts:
+    return Facts(
+        call_id=incoming.call_id,
+        endpoint=request.endpoint,
+        model=request.model,
+        key_id=principal.key_id,
+        team=principal.team,
+        tags=principal.tags | incoming.tags,
+        features=request.features,
+        prompt_tokens=estimate_prompt_tokens(request.size),
+        privacy=classification.privacy,
+    )
+
+
+async def _pass_whole(request: Request, answer: Answer, reply: Reply, record: Record) -> None:
+    record.answered_whole(answer.status, answer.first)
+    headers = {"content-type": answer.content_type, "content-length": str(len(answer.first))}
+    await reply.start(answer.status, headers | record.headers())
+    await reply.write(answer.first)
+    record.completed()
+
+
+async def _pass_stream(request: Request, answer: Answer, reply: Reply, record: Record) -> None:
+    """A broken stream ends with an error event, never with an invented finish (invariant 4)."""
+    meter = StreamMeter(strip_usage=not request.wants_usage)
+    record.answering(answer.status, meter)
+    await reply.start(answer.status, {"content-type": answer.content_type} | record.headers())
+    try:
+        async for chunk in answer.chunks():
+            events = meter.feed(chunk)
+            if events:
+                await reply.write(events)
+        if not (meter.done or meter.failed):
+            raise StreamBroken("it ended without [DONE]")
+    except StreamBroken as error:
+        record.interrupted()
+        await reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
+        return
+    if meter.failed:
+        record.interrupted()
+    else:
+        record.completed()
+
+
+def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
+    """What the last backend said, in its own words where it had any.
+
+    But a 401 is about our key, not the client's, and may quote from it: it stays here.
+    """
+    headers = record.headers()
+    if error.status == 401:
+        log.error("request %s: a backend refused our credentials: %s", record.call_id, error.message)
+        message = "The backend refused the gateway's own credentials; its operator has been told."
+        return UpstreamFailed(message, code="backend_credentials_refused", headers=headers)
+    if error.retry_after is not None:
+        headers["retry-after"] = error.retry_after
+    return UpstreamFailed(
+        error.message,
+        status=error.status,
+        type=error.type,
+        code=error.code or error.error_class.value,
+        param=error.param,
+        headers=headers,
+    )

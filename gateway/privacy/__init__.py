@@ -1,0 +1,1 @@
+"""Detect, classify, and the one door out."""

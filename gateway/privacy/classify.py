@@ -1,0 +1,165 @@
+"""How sensitive a request is: the highest of its floor, what the client asks for, and what is found.
+
+Fails closed. A detector that raises, hangs, is out of memory or answers with rubbish has not
+vouched for the request, and neither has one that never saw it: the class is RESTRICTED, and the
+reason names the detector. Reasons hold names and counts, never content.
+
+All detectors see all of the request always, also when its class cannot rise any more: the ledger
+shows what was in it, and there is one way through this code, not two.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from gateway.errors import BadRequest
+from gateway.privacy.content import Content, Unreadable, read, strings_of
+from gateway.privacy.detect import Detector, Finding
+from gateway.privacy.workers import AllStuck, Workers
+from gateway.types import Classification
+from router_policies.types import PrivacyClass
+
+__all__ = ["Classifier", "strings_of"]
+
+# No pattern reaches across it, save from a word ("ssn") to the number after it, which is wanted:
+# keys come before their values.
+_BETWEEN = "\n\n"
+
+
+class _Report(msgspec.Struct, frozen=True):
+    """One voice on the class of a request: a detector's, or the request's own."""
+
+    privacy: PrivacyClass
+    reason: str
+    counts: dict[str, int] = {}
+
+
+class _Rubbish(Exception):
+    """What a detector returned is no list of findings."""
+
+
+class Classifier:
+    """Asks all detectors. `deadline_s` is for each, and they run side by side.
+
+    Those that promise linear time read texts up to `inline_characters` on the event loop: a thread
+    costs more than that. Everything else goes to `threads` threads of its own.
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        deadline_s: float = 0.25,
+        attachment_class: PrivacyClass = PrivacyClass.CONFIDENTIAL,
+        inline_characters: int = 16 * 1024,
+        threads: int = 4,
+    ) -> None:
+        self._detectors = tuple(detectors)
+        self._deadline_s = deadline_s
+        self._attachment_class = attachment_class
+        self._inline_characters = inline_characters
+        self._workers = Workers(threads)
+
+    async def classify(
+        self, body: object, *, floor: PrivacyClass, asked: str | None = None
+    ) -> Classification:
+        """The class of `body`, decoded JSON. `asked` is the client's header: it raises, never lowers.
+
+        Raises BadRequest when `asked` is no class.
+        """
+        reports = [_Report(floor, f"floor {floor.label}"), *_asked(asked)]
+        try:
+            content = read(body)
+        except Unreadable as problem:
+            return _highest([*reports, _Report(PrivacyClass.RESTRICTED, f"cannot be read: {problem}")])
+        texts = _texts(content)
+        if content.attachments:
+            reports.append(_Report(self._attachment_class, "attachments cannot be read"))
+        reports += await asyncio.gather(*(self._ask(detector, texts) for detector in self._detectors))
+        return _highest(reports)
+
+    async def _ask(self, detector: Detector, texts: Sequence[str]) -> _Report:
+        if detector.linear and sum(map(len, texts)) <= self._inline_characters:
+            return _report(detector, texts)
+        try:
+            return await self._workers.run(lambda: _report(detector, texts), self._deadline_s)
+        except TimeoutError:
+            return _failed(detector, f"no answer within {self._deadline_s} s")
+        except AllStuck:
+            return _failed(detector, "all threads are stuck")
+        except RuntimeError as error:
+            return _failed(detector, f"ended its thread with {error}")
+
+
+def _asked(label: str | None) -> list[_Report]:
+    if label is None:
+        return []
+    try:
+        privacy = PrivacyClass.parse(label)
+    except ValueError as error:
+        raise BadRequest(str(error), code="unknown_privacy_class") from None
+    return [_Report(privacy, f"asked for {privacy.label}")]
+
+
+def _texts(content: Content) -> tuple[str, ...]:
+    """All strings; and the conversation in one piece, where it comes in several."""
+    everything = _BETWEEN.join(content.strings)
+    return (everything, "".join(content.turns)) if len(content.turns) > 1 else (everything,)
+
+
+def _report(detector: Detector, texts: Sequence[str]) -> _Report:
+    """What `detector` says of `texts`. Of a kind it counts those in the text that holds most of them."""
+    counts: Counter[str] = Counter()
+    privacy = PrivacyClass.PUBLIC
+    try:
+        for text in texts:
+            findings = _checked(detector.scan(text), len(text))
+            counts |= Counter(finding.kind for finding in findings)
+            privacy = max([privacy, *(finding.privacy for finding in findings)])
+    except _Rubbish as rubbish:
+        return _failed(detector, str(rubbish))
+    except Exception as error:  # noqa: BLE001  # fail closed, whatever it is; its message may hold content
+        return _failed(detector, f"raised {type(error).__name__}")
+    reason = "found " + ", ".join(sorted(counts)) if counts else "nothing found"
+    return _Report(privacy, reason, dict(counts))
+
+
+def _checked(findings: object, size: int) -> Sequence[Finding]:
+    """`findings`, when they are what a detector has to return."""
+    if not isinstance(findings, list | tuple):
+        raise _Rubbish(f"returned {type(findings).__name__}, not a list of findings")
+    if not all(_valid(finding, size) for finding in findings):
+        raise _Rubbish("returned an invalid finding")
+    return findings
+
+
+def _valid(finding: object, size: int) -> bool:
+    """A kind must look like a name: it goes into the ledger, and content must not."""
+    return (
+        isinstance(finding, Finding)
+        and isinstance(finding.privacy, PrivacyClass)
+        and isinstance(finding.kind, str)
+        and finding.kind.isidentifier()
+        and len(finding.kind) <= 40
+        and type(finding.start) is type(finding.end) is int
+        and 0 <= finding.start < finding.end <= size
+        and isinstance(finding.confidence, int | float)
+        and 0 <= finding.confidence <= 1  # not NaN either
+    )
+
+
+def _failed(detector: Detector, why: str) -> _Report:
+    return _Report(PrivacyClass.RESTRICTED, f"detector {detector.name}: {why}")
+
+
+def _highest(reports: Iterable[_Report]) -> Classification:
+    """The highest class, with the reasons of those who gave it."""
+    reports = list(reports)
+    privacy = max(report.privacy for report in reports)
+    reason = "; ".join(report.reason for report in reports if report.privacy == privacy and report.reason)
+    findings: Counter[str] = Counter()
+    for report in reports:
+        findings += Counter(report.counts)
+    return Classification(privacy=privacy, findings=dict(findings), reason=reason)

@@ -1,0 +1,165 @@
+"""The one door out (invariant 1).
+
+A backend outside the local zone is reached through its `Door` and in no other way: by our own HTTP
+client, which asks `Door.check` for each request and opens each socket with `Door.connect`, or by
+httpx over a `GuardedTransport`. The permit is checked for each request and not for each socket,
+because connections are kept alive and serve many requests.
+
+`decide` has checked the class against the zone's ceiling before it minted the permit. The door
+checks it again.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl as tls
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import httpx
+
+from gateway.errors import ConfigError, EgressRefused
+from router_policies.types import Permit, Zone
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
+
+
+def check(permit: Permit | None, *, call_id: str, backend: str, zone: Zone) -> None:
+    """Raises EgressRefused unless `zone` is local or `permit` lets this call go to this backend in it."""
+    if zone.local:
+        return
+    if permit is None:
+        raise EgressRefused(f"backend {backend} in zone {zone.name} needs a permit")
+    if (permit.call_id, permit.backend, permit.zone) != (call_id, backend, zone.name):
+        raise EgressRefused(f"the permit is not for this call to backend {backend} in zone {zone.name}")
+    if permit.privacy > zone.ceiling:
+        raise EgressRefused(f"{permit.privacy.label} is above the ceiling of zone {zone.name}")
+
+
+class _Admission:
+    """A call that may go out as long as `open`. Tasks left over from it hold this too, and find it shut."""
+
+    def __init__(self, permit: Permit | None, call_id: str) -> None:
+        self.permit, self.call_id, self.open = permit, call_id, True
+
+
+_NOBODY = _Admission(None, "")
+_admission: ContextVar[_Admission] = ContextVar("headgate_egress_admission", default=_NOBODY)
+
+
+class Door:
+    """The way to one backend: the hosts and ports that the configuration names, and no others."""
+
+    def __init__(self, *, backend: str, zone: Zone, allowed: Iterable[tuple[str, int]]) -> None:
+        self.backend, self.zone = backend, zone
+        self.allowed = frozenset((_plain(host), port) for host, port in allowed)
+
+    def check(self, permit: Permit | None, call_id: str) -> None:
+        """To be called for each request. Raises EgressRefused."""
+        check(permit, call_id=call_id, backend=self.backend, zone=self.zone)
+
+    def check_host(self, host: str, port: int | None) -> None:
+        """Raises EgressRefused unless the configuration names `host` and `port`."""
+        if (_plain(host), port) not in self.allowed:
+            # The host may come from a redirect, with content in its name: it is not repeated here.
+            known = ", ".join(f"{name}:{number}" for name, number in sorted(self.allowed))
+            raise EgressRefused(f"backend {self.backend} may reach {known} and nothing else")
+
+    async def connect(
+        self, protocol_factory: Callable[[], P], host: str, port: int, ssl: tls.SSLContext | None = None
+    ) -> tuple[asyncio.Transport, P]:
+        """A socket to a configured host. Raises EgressRefused before any is opened, OSError when none opens.
+
+        In a local zone the names must mean our own network at this moment, whatever they meant at start.
+        """
+        self.check_host(host, port)
+        addresses = await _local_addresses(self.backend, host, port) if self.zone.local else [host]
+        loop = asyncio.get_running_loop()
+        failures = []
+        for address in addresses:
+            try:
+                return await loop.create_connection(
+                    protocol_factory, address, port, ssl=ssl, server_hostname=host if ssl else None
+                )
+            except OSError as failure:
+                failures.append(failure)
+        raise failures[0]
+
+    @contextmanager
+    def admitted(self, permit: Permit | None, call_id: str) -> Iterator[None]:
+        """Within it, and in tasks begun within it, a `GuardedTransport` sends what `permit` allows."""
+        self.check(permit, call_id)
+        admission = _Admission(permit, call_id)
+        token = _admission.set(admission)
+        try:
+            yield
+        finally:
+            admission.open = False
+            _admission.reset(token)
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """httpx through a door. Each request is checked, so that a redirect goes no further than configured."""
+
+    def __init__(self, door: Door, inner: httpx.AsyncBaseTransport | None = None) -> None:
+        self._door = door
+        self._inner = inner or httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        admission = _admission.get()
+        self._door.check(admission.permit if admission.open else None, admission.call_id)
+        url = request.url
+        self._door.check_host(url.host, url.port or _DEFAULT_PORTS.get(url.scheme))
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def assert_local(backend: str, host: str) -> None:
+    """For the start: a backend in a local zone stands on our own network.
+
+    Raises ConfigError when `host` has a public address. A name that means nothing yet may come up
+    later: `Door.connect` looks again.
+    """
+    try:
+        public = _public(_addresses(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
+    except OSError:
+        return
+    if public:
+        problem = f"its zone is local, but {host} has the public address {public[0]}"
+        raise ConfigError(f"backends.{backend}", [problem])
+
+
+async def _local_addresses(backend: str, host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = _addresses(found)
+    if _public(addresses):
+        raise EgressRefused(f"backend {backend} is local, but {host} has a public address")
+    return addresses
+
+
+def _addresses(found: Iterable[tuple[object, ...]]) -> list[str]:
+    """The addresses in what getaddrinfo returns, each once."""
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))  # type: ignore[index]
+
+
+def _public(addresses: Iterable[str]) -> list[str]:
+    return [address for address in addresses if not _is_local(address)]
+
+
+def _is_local(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip.is_loopback or ip.is_private or ip.is_link_local or ip in _SHARED
+
+
+def _plain(host: str) -> str:
+    """One spelling of a host name: lower case, no final dot, no brackets."""
+    return host.lower().rstrip(".").strip("[]")

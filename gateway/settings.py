@@ -1,0 +1,258 @@
+"""`headgate.yaml`: read once at start, all that is wrong listed at once; secrets come from the environment.
+
+    listen: {host: 127.0.0.1, port: 4000}
+    state: var                         # database, spool and adapters live below it
+    policy: policy.yaml
+    zones:
+      home: {local: true, ceiling: restricted}
+      rented: {ceiling: internal}
+    backends:
+      vllm:
+        {kind: vllm, zone: home, url: "http://127.0.0.1:8000/v1", model: sluice-4m, usd_per_hour: "0.40"}
+      openai:
+        {kind: openai, zone: rented, url: "https://api.openai.com/v1", api_key_env: OPENAI_API_KEY,
+         models: [gpt-4o-mini]}
+      claude:
+        {kind: litellm, zone: rented, provider: anthropic, api_key_env: ANTHROPIC_API_KEY,
+         models: [claude-sonnet-4-5]}
+    keys:
+      - {id: support-app, sha256: …, team: support}
+
+Paths are relative to the file.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from gateway.errors import ConfigError
+from router_policies.errors import did_you_mean
+from router_policies.names import SLUG
+from router_policies.types import PrivacyClass, Zone
+
+Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
+
+
+def _class(value: object) -> object:
+    return PrivacyClass.parse(value) if isinstance(value, str) else value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is not an http(s) URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a backend's URL holds no credentials, query or fragment; use api_key_env")
+    return value.rstrip("/")
+
+
+ClassName = Annotated[PrivacyClass, BeforeValidator(_class)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+class Part(BaseModel):
+    """Any mapping in the file: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(Part):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 4000
+
+
+class ZoneSettings(Part):
+    ceiling: ClassName
+    local: bool = False
+
+
+class BackendSettings(Part):
+    """What all kinds share."""
+
+    zone: str
+    api_key_env: str = ""  # the environment variable that holds the key
+    api_key: SecretStr = SecretStr("")  # filled from it; not a key of the file
+    connect_s: Annotated[float, Field(gt=0)] = 5.0
+    first_byte_s: Annotated[float, Field(gt=0)] = 120.0
+    between_bytes_s: Annotated[float, Field(gt=0)] = 60.0
+
+
+class VllmSettings(BackendSettings):
+    """A self-hosted vLLM replica with runtime LoRA loading; only the gateway knows its key."""
+
+    kind: Literal["vllm"]
+    url: HttpUrl
+    model: str  # the base, as served
+    usd_per_hour: Annotated[Decimal, Field(ge=0)]
+    max_lora_rank: Annotated[int, Field(ge=1)] = 16
+
+
+class OpenAISettings(BackendSettings):
+    """Any OpenAI-compatible API."""
+
+    kind: Literal["openai"]
+    url: HttpUrl
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    price_as: str = "openai"  # litellm's name of the provider in its price map
+
+
+class LitellmSettings(BackendSettings):
+    """Every other provider, through the litellm SDK."""
+
+    kind: Literal["litellm"]
+    provider: str
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    url: HttpUrl | None = None
+
+
+AnyBackend = Annotated[VllmSettings | OpenAISettings | LitellmSettings, Field(discriminator="kind")]
+
+
+class KeySettings(Part):
+    id: Slug
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    team: Slug
+    tags: tuple[str, ...] = ()
+    privacy_floor: ClassName = PrivacyClass.PUBLIC
+    admin: bool = False
+
+
+class PriceSettings(Part):
+    """US dollars per million tokens."""
+
+    input: Annotated[Decimal, Field(ge=0)]
+    output: Annotated[Decimal, Field(ge=0)]
+    cached: Annotated[Decimal, Field(ge=0)] | None = None
+
+
+class PrivacySettings(Part):
+    classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
+    attachments: ClassName = PrivacyClass.CONFIDENTIAL  # images, audio, files: nothing reads them
+    deadline_s: Annotated[float, Field(gt=0)] = 0.25
+
+
+class LimitSettings(Part):
+    max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Settings(Part):
+    listen: Listen = Listen()
+    state: Path = Path("var")
+    database: str = ""  # SQLAlchemy URL; empty: SQLite below `state`
+    policy: Path
+    zones: Annotated[dict[Slug, ZoneSettings], Field(min_length=1)]
+    backends: Annotated[dict[Slug, AnyBackend], Field(min_length=1)]
+    keys: Annotated[tuple[KeySettings, ...], Field(min_length=1)]
+    prices: dict[str, PriceSettings] = {}
+    privacy: PrivacySettings = PrivacySettings()
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.state / 'headgate.db'}"
+
+    @property
+    def adapters(self) -> Path:
+        return self.state / "adapters"
+
+    def zone_of(self, backend: BackendSettings) -> Zone:
+        found = self.zones[backend.zone]
+        return Zone(name=backend.zone, ceiling=found.ceiling, local=found.local)
+
+
+def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ConfigError with every problem in the file."""
+    source = str(path)
+    document = read_yaml(path)
+    if not isinstance(document, dict):
+        raise ConfigError(source, ["the file must hold a mapping; `headgate init` writes an example"])
+    problems: list[str] = []
+    _fill_secrets(document, environment, problems)
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(source, problems + [_line(e) for e in error.errors(include_url=False)]) from None
+    problems += _contradictions(settings)
+    if problems:
+        raise ConfigError(source, problems)
+    base = path.resolve().parent
+    return settings.model_copy(update={"state": base / settings.state, "policy": base / settings.policy})
+
+
+def read_yaml(path: Path) -> object:
+    """Raises ConfigError with the line, never a traceback."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"is not YAML: {' '.join(str(error).split())}"]) from error
+
+
+def _fill_secrets(document: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> None:
+    backends = document.get("backends")
+    for name, backend in backends.items() if isinstance(backends, dict) else ():
+        if not isinstance(backend, dict):
+            continue
+        if backend.pop("api_key", None) is not None:
+            problems.append(f"backends.{name}.api_key: secrets do not belong in this file; use api_key_env")
+        variable = backend.get("api_key_env")
+        if isinstance(variable, str) and variable:
+            if not environment.get(variable):
+                problems.append(f"backends.{name}.api_key_env: the environment has no {variable}")
+            backend["api_key"] = SecretStr(environment.get(variable, ""))
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    for name, backend in settings.backends.items():
+        if backend.zone not in settings.zones:
+            known = did_you_mean(backend.zone, settings.zones)
+            yield f"backends.{name}.zone: unknown zone {backend.zone!r}{known}"
+        elif isinstance(backend, LitellmSettings) and settings.zones[backend.zone].local:
+            yield f"backends.{name}.zone: a litellm backend is never in a local zone"
+    bases = {b.model for b in settings.backends.values() if isinstance(b, VllmSettings)}
+    if len(bases) > 1:
+        yield f"backends: all of kind vllm must serve one base, not {', '.join(sorted(bases))}"
+    for field in ("id", "sha256"):
+        seen: set[str] = set()
+        for i, key in enumerate(settings.keys):
+            value = getattr(key, field)
+            if value in seen:
+                yield f"keys[{i}].{field}: is already that of another key"
+            seen.add(value)
+
+
+_PARTS: Mapping[str, type[Part]] = {
+    "": Settings,
+    "listen": Listen,
+    "zones": ZoneSettings,
+    "vllm": VllmSettings,
+    "openai": OpenAISettings,
+    "litellm": LitellmSettings,
+    "keys": KeySettings,
+    "prices": PriceSettings,
+    "privacy": PrivacySettings,
+    "limits": LimitSettings,
+}
+
+
+KIND_STEP = 2  # of a backend's error location: pydantic puts the kind there, which is no key of the file
+
+
+def _line(problem: Any) -> str:
+    steps = [
+        s for i, s in enumerate(problem["loc"]) if not (problem["loc"][0] == "backends" and i == KIND_STEP)
+    ]
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    if problem["type"] == "extra_forbidden":
+        above = [step for step in problem["loc"][:-1] if step in _PARTS]
+        known = _PARTS[above[-1] if above else ""].model_fields
+        return f"{where.lstrip('.')}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}"
+    return f"{where.lstrip('.')}: {problem['msg']}"

@@ -1,0 +1,87 @@
+"""Frozen values that the stages of `pipeline.py` hand on."""
+
+from enum import StrEnum
+
+import msgspec
+
+from router_policies.types import ErrorClass, Facts, PrivacyClass
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is asking, as the key says."""
+
+    key_id: str
+    team: str
+    tags: frozenset[str] = frozenset()
+    privacy_floor: PrivacyClass = PrivacyClass.PUBLIC
+    admin: bool = False
+
+
+class Classification(msgspec.Struct, frozen=True, kw_only=True):
+    """How sensitive a request is and what said so. Never holds what was found."""
+
+    privacy: PrivacyClass
+    findings: dict[str, int] = {}  # kind -> count
+    reason: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Meters of one call, in tokens, as the provider counted them; `estimated` when we had to."""
+
+    input_tokens: int = 0  # all of the prompt, cached part included
+    cached_input_tokens: int = 0  # part of input_tokens
+    cache_write_tokens: int = 0  # part of input_tokens
+    output_tokens: int = 0  # all of the answer, reasoning included
+    reasoning_tokens: int = 0  # part of output_tokens
+    estimated: bool = False
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    OK = "ok"
+    REFUSED = "refused"  # by us, before any backend was reached
+    FAILED = "failed"  # a backend or all of them failed before the first byte
+    INTERRUPTED = "interrupted"  # the backend broke off in mid-answer
+    CLIENT_CLOSED = "client_closed"
+    LOST = "lost"  # this process died in between; found in the spool afterwards
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """An admitted and classified request."""
+
+    facts: Facts
+    principal: Principal
+    classification: Classification
+    started_ns: int  # Unix time
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the ledger: one request, settled. Money in integer nano-dollars (1e-9 USD)."""
+
+    call_id: str
+    started_ns: int
+    key_id: str
+    team: str
+    tags: tuple[str, ...]
+    endpoint: str
+    model_asked: str
+    privacy: str
+    findings: dict[str, int]
+    policy: str
+    route: str
+    reason: str
+    backend: str = ""  # that answered, or was tried last; empty: none was reached
+    zone: str = ""
+    model: str = ""
+    adapter: str = ""
+    stream: bool = False
+    attempts: int = 0
+    status: int = 0  # HTTP status that the client saw; 0: it never saw one
+    outcome: Outcome
+    error_class: ErrorClass | None = None
+    usage: Usage = Usage()
+    cost_nano: int | None = None  # None: the price is unknown
+    price: str = ""  # where the price came from
+    first_byte_ms: float | None = None
+    duration_ms: float = 0.0

@@ -1,0 +1,41 @@
+"""A policy in the form that `decide` and `verify` work on: every name resolved, nothing left to look up."""
+
+import msgspec
+
+from .conditions import Conditions
+from .index import RouteIndex
+from .types import BackendInfo, ErrorClass
+
+
+class CompiledTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend and what to ask of it: a model, an adapter or, with neither, the model asked for."""
+
+    backend: BackendInfo
+    model: str
+    adapter: str  # "name@alias", or "name@digest12" when `pinned`
+    pinned: bool
+    label: str  # for people: "vllm/support-intents@stable"
+    position: int  # in the document, from 1
+    chosen: str  # for people: the label, and where it stands among the targets
+
+
+class CompiledDenial(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    status: int
+    code: str
+
+
+class CompiledRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """Has targets or a denial."""
+
+    name: str
+    conditions: Conditions
+    targets: tuple[CompiledTarget, ...]
+    fallback_on: frozenset[ErrorClass]
+    deny: CompiledDenial | None
+
+
+class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    label: str  # name@version
+    routes: tuple[CompiledRoute, ...]
+    index: RouteIndex

@@ -1,0 +1,48 @@
+"""Rules that tie keys of the document together.
+
+They are checked on the raw value and not on the parsed one, so that they are reported beside the keys that
+are wrong in themselves, and not only once those are mended. What has the wrong shape is passed over here:
+the schema names it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def contradictions(document: object) -> list[str]:
+    """Every broken rule, as `path: what is wrong`."""
+    routes = list(_mappings(document, "routes"))
+    lines = list(_repeated_names(routes))
+    for path, route in routes:
+        lines += _action(path, route)
+        for target_path, target in _mappings(route, "targets"):
+            if target.get("model") and target.get("adapter"):
+                lines.append(
+                    f"{path}.{target_path}: has both a model and an adapter; an adapter knows its base"
+                )
+    return lines
+
+
+def _mappings(part: object, key: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """The mappings in the list under `key`, each with its path."""
+    items = part.get(key) if isinstance(part, Mapping) else None
+    if isinstance(items, list | tuple):
+        yield from ((f"{key}[{i}]", item) for i, item in enumerate(items) if isinstance(item, Mapping))
+
+
+def _repeated_names(routes: list[tuple[str, Mapping[Any, Any]]]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for path, route in routes:
+        name = route.get("name")
+        if isinstance(name, str) and first.setdefault(name, path) != path:
+            yield f'{path}.name: "{name}" is already the name of {first[name]}'
+
+
+def _action(path: str, route: Mapping[Any, Any]) -> Iterator[str]:
+    denies = route.get("deny") is not None
+    if denies and "targets" in route:
+        yield f"{path}: has both targets and deny; keep one"
+    if not denies and "targets" not in route:
+        yield f"{path}: needs either targets or deny"
+    if denies and "fallback_on" in route:
+        yield f"{path}.fallback_on: has no meaning on a route that denies"

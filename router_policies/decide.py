@@ -1,0 +1,112 @@
+"""`decide`: where a request goes, or why it goes nowhere. Pure, and the only place that mints permits.
+
+The first route that matches has the last word: where none of its targets can take the request it is denied,
+never handed to a later route. Every target is held against its zone's ceiling, although `verify` has proved
+that no route of a loaded policy leads above one: the proof covers the policy, this covers the proof.
+"""
+
+from collections.abc import Sequence
+
+from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
+from .denials import Obstacle, Ruled, denied_by_route, no_route, no_route_for_class, none_left, ruled_line
+from .names import is_adapter, is_release
+from .types import Candidate, Decision, Denial, Facts, Permit, PrivacyClass, Snapshot
+
+Upstream = tuple[str, str | None]  # the model's name there; the adapter's too, when it is one
+
+
+def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision | Denial:
+    """The candidates of the first matching route, in order, with a permit for each outside our own zones."""
+    number = policy.index.first(facts, facts.privacy)
+    if number is None:
+        return _unrouted(policy, facts)
+    route = policy.routes[number]
+    if route.deny is not None:
+        return denied_by_route(policy, route, route.deny)
+    kept: list[Candidate] = []
+    before: list[Ruled] = []  # ruled out ahead of the first that is kept
+    chosen: CompiledTarget | None = None
+    for target in route.targets:
+        found = _candidate(policy, target, facts, snapshot)
+        if isinstance(found, Candidate):
+            kept.append(found)
+            chosen = chosen or target
+        elif chosen is None:
+            before.append((target, found))
+    if chosen is None:
+        return none_left(policy, route, before, facts)
+    return Decision(
+        route=route.name,
+        policy=policy.label,
+        candidates=tuple(kept),
+        fallback_on=route.fallback_on,
+        reason=_reason(route, before, chosen, facts),
+    )
+
+
+def _unrouted(policy: CompiledPolicy, facts: Facts) -> Denial:
+    """Nothing matches. Where a lower class would have, the class is what the client has to hear about."""
+    for lower in reversed(PrivacyClass):
+        number = policy.index.first(facts, lower) if lower < facts.privacy else None
+        if number is not None and policy.routes[number].targets:
+            return no_route_for_class(policy, facts, policy.routes[number], lower)
+    return no_route(policy, facts)
+
+
+def _reason(route: CompiledRoute, before: Sequence[Ruled], chosen: CompiledTarget, facts: Facts) -> str:
+    if not before:
+        return f"route {route.name}: {chosen.chosen}"
+    return f"route {route.name}: {ruled_line(before, facts)}; falls to {chosen.chosen}"
+
+
+def _candidate(
+    policy: CompiledPolicy, target: CompiledTarget, facts: Facts, snapshot: Snapshot
+) -> Candidate | Obstacle:
+    """The target as it would be called for this request, or what rules it out."""
+    backend = target.backend
+    if facts.endpoint not in backend.endpoints:
+        return Obstacle.ENDPOINT
+    if not facts.features <= backend.features:
+        return Obstacle.FEATURE
+    upstream = _upstream(target, facts, snapshot)
+    if isinstance(upstream, Obstacle):
+        return upstream
+    zone = backend.zone
+    if facts.privacy > zone.ceiling:
+        return Obstacle.PRIVACY
+    if backend.name in snapshot.down:
+        return Obstacle.DOWN
+    model, adapter = upstream
+    permit = None if zone.local else _permit(policy, target, facts)
+    return Candidate(backend=backend.name, zone=zone.name, model=model, adapter=adapter, permit=permit)
+
+
+def _upstream(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstream | Obstacle:
+    if target.model:
+        return target.model, None
+    if not target.adapter:
+        return _as_asked(target, facts, snapshot)
+    # Of a pinned release nobody here knows where it is loaded; a backend without it answers 404.
+    release = target.adapter if target.pinned else snapshot.aliases.get(target.adapter)
+    return (release, release) if release else Obstacle.NOT_RELEASED
+
+
+def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstream | Obstacle:
+    """The model that the client named, if the backend serves it: its own or an adapter."""
+    backend, asked = target.backend, facts.model
+    if asked in backend.models:
+        return asked, None
+    if backend.adapters and is_adapter(asked):
+        release = asked if is_release(asked) else snapshot.aliases.get(asked)
+        return (release, release) if release else Obstacle.MODEL
+    return (asked, None) if "*" in backend.models else Obstacle.MODEL
+
+
+def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts) -> Permit:
+    return Permit(
+        call_id=facts.call_id,
+        backend=target.backend.name,
+        zone=target.backend.zone.name,
+        privacy=facts.privacy,
+        policy=policy.label,
+    )

@@ -1,0 +1,210 @@
+"""The policy document: its keys, and `parse`, which lists everything that is wrong with one at once.
+
+A key that is given must say something: `model:` with nothing behind it is an error, never "any model".
+That is why absent is an empty default here, and never None.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from .consistency import contradictions
+from .errors import PolicyError, did_you_mean
+from .names import SLUG, is_adapter
+from .types import ErrorClass, Feature, PrivacyClass
+
+UNBOUNDED = sys.maxsize  # prompt tokens, when a route sets no upper end
+FALLBACK_ON = (ErrorClass.CONNECTION, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _one_of(members: Mapping[str, object]) -> Callable[[object], object]:
+    """A validator that turns a word into the member of that name."""
+
+    def member(value: object) -> object:
+        if not isinstance(value, str) or value.lower() not in members:
+            raise ValueError(f"unknown value {value!r}{did_you_mean(str(value), members)}")
+        return members[value.lower()]
+
+    return member
+
+
+def _model_pattern(value: str) -> str:
+    if "*" in value[:-1]:
+        raise ValueError(f"{value!r} has a * before its end; only one * at the very end is a wildcard")
+    return value
+
+
+def _adapter_name(value: str) -> str:
+    if not is_adapter(value):
+        raise ValueError(f"{value!r} is not an adapter's name; write name@alias or name@<12 hex digits>")
+    return value
+
+
+def _filled(value: tuple[object, ...]) -> tuple[object, ...]:
+    # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
+    if not value:
+        raise ValueError("should not be empty")
+    return value
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Slug = Annotated[str, StringConstraints(pattern=f"^{SLUG}$")]
+ModelPattern = Annotated[Text, AfterValidator(_model_pattern)]
+AdapterName = Annotated[str, AfterValidator(_adapter_name)]
+FeatureName = Annotated[Feature, BeforeValidator(_one_of({f.value: f for f in Feature}))]
+ErrorName = Annotated[ErrorClass, BeforeValidator(_one_of({e.value: e for e in ErrorClass}))]
+ClassName = Annotated[
+    PrivacyClass,
+    BeforeValidator(
+        _one_of({c.label: c for c in PrivacyClass}),
+        json_schema_input_type=Literal["public", "internal", "confidential", "restricted"],
+    ),
+]
+Filled = AfterValidator(_filled)
+OneOrMany = BeforeValidator(_one_or_many)
+Texts = Annotated[tuple[Text, ...], OneOrMany, Filled]
+ModelPatterns = Annotated[tuple[ModelPattern, ...], OneOrMany, Filled]
+FeatureNames = Annotated[tuple[FeatureName, ...], OneOrMany, Filled]
+
+
+class Part(BaseModel):
+    """Any mapping in the document: unknown keys are errors, and it does not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(Part):
+    """From `at_least` to `at_most`, both included."""
+
+    at_least: int
+    at_most: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.at_least > self.at_most:
+            raise ValueError("at_least is above at_most, so nothing can match")
+        return self
+
+
+class TokenRange(Range):
+    at_least: Annotated[StrictInt, Field(ge=0)] = 0
+    at_most: Annotated[StrictInt, Field(ge=0)] = UNBOUNDED
+
+
+class ClassRange(Range):
+    at_least: ClassName = PrivacyClass.PUBLIC
+    at_most: ClassName = PrivacyClass.RESTRICTED
+
+
+class Match(Part):
+    """All keys that are given must hold; an absent one matches anything."""
+
+    endpoint: Texts = ()
+    model: ModelPatterns = ()
+    key: Texts = ()
+    team: Texts = ()
+    tags: Texts = ()  # all of them present
+    features: FeatureNames = ()  # all of them used
+    without_features: FeatureNames = ()  # none of them used
+    prompt_tokens: TokenRange = TokenRange()
+    privacy: ClassRange = ClassRange()
+
+
+class Target(Part):
+    """A model, an adapter or, with neither, whatever model the client asked for."""
+
+    backend: Text
+    model: Text = ""
+    adapter: AdapterName = ""
+
+
+class Deny(Part):
+    message: Text
+    status: Annotated[StrictInt, Field(ge=400, le=499)] = 403
+    code: Slug = "route_denied"
+
+
+class Route(Part):
+    name: Slug
+    match: Match = Match()
+    targets: Annotated[tuple[Target, ...], Filled] = ()
+    fallback_on: tuple[ErrorName, ...] = FALLBACK_ON
+    deny: Deny | None = None
+
+
+class PolicyDocument(Part):
+    name: Slug
+    version: Annotated[StrictInt, Field(ge=1)]
+    routes: Annotated[tuple[Route, ...], Filled]
+
+
+# Which part stands under a key, to suggest what an unknown key there may have meant.
+PARTS: Mapping[str, type[Part]] = {
+    "": PolicyDocument,
+    "routes": Route,
+    "match": Match,
+    "prompt_tokens": TokenRange,
+    "privacy": ClassRange,
+    "targets": Target,
+    "deny": Deny,
+}
+# pydantic's own words speak of Python's types, which who writes YAML need not know.
+WORDS: Mapping[str, str] = {
+    "missing": "is required",
+    "model_type": "should be a mapping",
+    "tuple_type": "should be a list",
+    "string_type": "should be text",
+    "int_type": "should be a whole number",
+    "string_too_short": "should not be empty",
+}
+
+
+def parse(document: object, source: str) -> PolicyDocument:
+    """Reads a parsed YAML or JSON value; PolicyError lists every problem, each with its path."""
+    broken = contradictions(document)
+    try:
+        parsed = PolicyDocument.model_validate(document)
+    except ValidationError as error:
+        broken = [_line(problem) for problem in error.errors(include_url=False)] + broken
+    if broken:
+        raise PolicyError(source, broken)
+    return parsed
+
+
+def _line(problem: Any) -> str:
+    """One of pydantic's error details as `path: what is wrong`."""
+    location: tuple[int | str, ...] = problem["loc"]
+    return f"{_path(location) or 'the document'}: {_words(problem, location)}"
+
+
+def _words(problem: Any, location: tuple[int | str, ...]) -> str:
+    kind: str = problem["type"]
+    if kind == "extra_forbidden":
+        above = [key for key in location[:-1] if isinstance(key, str)]
+        return "unknown key" + did_you_mean(str(location[-1]), PARTS[above[-1] if above else ""].model_fields)
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    if kind == "string_pattern_mismatch":
+        return f"{problem['input']!r} should be small letters, digits, '.', '_' and '-', at most 64"
+    return WORDS.get(kind) or f"{problem['msg']}, not {problem['input']!r}"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return text.removeprefix(".")

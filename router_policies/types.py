@@ -1,0 +1,140 @@
+"""The frozen values that go into a decision and come out of it."""
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+
+class PrivacyClass(IntEnum):
+    """How sensitive a request is; higher means fewer places may see it."""
+
+    PUBLIC = 0
+    INTERNAL = 1
+    CONFIDENTIAL = 2
+    RESTRICTED = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, label: str) -> "PrivacyClass":
+        """The class of that name, in any case; ValueError names the known ones."""
+        try:
+            return cls[label.strip().upper()]
+        except KeyError:
+            known = ", ".join(c.label for c in cls)
+            raise ValueError(f"unknown privacy class {label!r}; known are {known}") from None
+
+
+class ErrorClass(StrEnum):
+    """Why an attempt failed, in the words that a route's `fallback_on` uses."""
+
+    CONNECTION = "connection"  # refused, reset, DNS, TLS
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"  # 429
+    SERVER_ERROR = "server_error"  # 5xx, or an answer that is not HTTP
+    NOT_FOUND = "not_found"  # 404: the backend does not serve that model
+    REFUSED = "refused"  # any other 4xx: the request itself is at fault
+    CONTENT_POLICY = "content_policy"  # the provider's safety system said no
+
+
+class Feature(StrEnum):
+    """What a request makes use of and a backend must support."""
+
+    STREAM = "stream"
+    TOOLS = "tools"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    LOGPROBS = "logprobs"
+    VISION = "vision"
+    AUDIO = "audio"
+    FILES = "files"
+
+
+class Zone(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a backend stands. Requests classed above `ceiling` never go there."""
+
+    name: str
+    ceiling: PrivacyClass
+    local: bool = False  # on our own machines: reached without an egress permit
+
+
+class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy needs to know of a backend."""
+
+    name: str
+    zone: Zone
+    models: tuple[str, ...]  # that it serves, as it names them itself; ("*",): any
+    adapters: bool = False  # can load LoRA adapters
+    features: frozenset[Feature] = frozenset(Feature)
+    endpoints: frozenset[str] = frozenset({"chat/completions", "completions", "embeddings"})
+
+
+class Catalog(msgspec.Struct, frozen=True, kw_only=True):
+    """All backends by name: what a policy is compiled and verified against."""
+
+    backends: Mapping[str, BackendInfo]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision may depend on. Holds no content."""
+
+    call_id: str
+    endpoint: str  # below /v1/: "chat/completions", "completions", "embeddings"
+    model: str  # as the client asked for it
+    key_id: str
+    team: str
+    tags: frozenset[str]
+    features: frozenset[Feature]
+    prompt_tokens: int  # an estimate, see gateway.ledger.tokens
+    privacy: PrivacyClass
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The moving part of the world at one instant, replaced as a whole when it changes."""
+
+    aliases: Mapping[str, str] = {}  # "name@stable" -> "name@digest12", only what is served
+    down: frozenset[str] = frozenset()  # backends known to be unhealthy
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """Leave to send one request to one zone; `decide` alone mints it, `gateway.privacy.egress` checks it."""
+
+    call_id: str
+    backend: str
+    zone: str
+    privacy: PrivacyClass
+    policy: str
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that may answer the request."""
+
+    backend: str
+    zone: str
+    model: str  # the name that goes upstream
+    adapter: str | None  # its immutable name, when `model` is an adapter
+    permit: Permit | None  # None in a local zone
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request goes: candidates in the order in which they are tried."""
+
+    route: str
+    policy: str  # name@version
+    candidates: tuple[Candidate, ...]
+    fallback_on: frozenset[ErrorClass]
+    reason: str  # one line for people
+
+
+class Denial(msgspec.Struct, frozen=True, kw_only=True):
+    """No candidate is left, or a route says no."""
+
+    policy: str
+    route: str | None
+    status: int  # HTTP
+    code: str  # OpenAI error code
+    message: str  # for the client
+    reason: str  # for the operator: the route and what ruled each target out

@@ -1,0 +1,165 @@
+"""Supervision of one vLLM process, with a stand-in for vLLM's module that can be made to misbehave."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.backends.vllm_process import VllmFailed, VllmProcess
+from tests.support.vllm import RunningVllm, free_port
+from tests.support.waiting import until
+
+SERVER = """
+import http.server, os, pathlib, sys, threading
+print("loading the model", flush=True)
+port = int(sys.argv[sys.argv.index("--port") + 1])
+asked = []
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked.append(self.path)
+        self.answer(200 if len(asked) > 2 else 503)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        key = self.headers["authorization"] == "Bearer " + os.environ["VLLM_API_KEY"]
+        print("warm-up after", len(asked), flush=True)
+        self.answer(200 if key else 401)
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+STUBBORN = """
+import signal, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c",
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"])
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("child", child.pid, flush=True)
+signal.pause()
+"""
+ORPHANING = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("child", child.pid, flush=True)
+raise SystemExit(3)
+"""
+
+
+def stand_in(tmp_path: Path, source: str, **options: object) -> VllmProcess:
+    """A process whose `vllm.entrypoints.openai.api_server` is `source`."""
+    module = tmp_path / "python" / "vllm" / "entrypoints" / "openai" / "api_server.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(source)
+    environment = {"PYTHONPATH": str(tmp_path / "python")}
+    settings = {"log_path": tmp_path / "logs" / "vllm.log", "api_key": "sk-secret", **options}
+    return VllmProcess(tmp_path, "tiny", free_port(), environment=environment, **settings)
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def child_of(process: VllmProcess) -> int:
+    await until(lambda: "child " in process.log_tail())
+    return int(process.log_tail().partition("child ")[2].split()[0])
+
+
+async def test_ready_means_warm(tmp_path: Path) -> None:
+    """It is ready when it is healthy and has answered a completion, with the key; progress is reported."""
+    process = stand_in(tmp_path, SERVER)
+    seen: list[str] = []
+    process.start()
+    try:
+        assert await process.wait_ready(lambda seconds, line: seen.append(line)) > 0
+        assert "warm-up after 3" in process.log_tail()
+        assert "loading the model" in seen
+        assert seen[-1] == "warming up"
+    finally:
+        await process.stop()
+    assert process.pid is None
+
+
+async def test_secret_is_not_on_the_command_line(tmp_path: Path) -> None:
+    """Every user of the machine can read a process's arguments; the key is not among them."""
+    process = stand_in(tmp_path, SERVER)
+    process.start()
+    try:
+        await process.wait_ready()
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert b"--enable-lora" in arguments
+        assert b"sk-secret" not in arguments
+    finally:
+        await process.stop()
+
+
+async def test_early_end_shows_the_log(tmp_path: Path) -> None:
+    """A server that ends while it starts is an error at once, with its exit status and last words."""
+    process = stand_in(tmp_path, "import sys; print('no such model'); sys.exit(7)")
+    process.start()
+    with pytest.raises(VllmFailed, match=r"(?s)exit status 7.*no such model"):
+        await process.wait_ready()
+    await process.stop()
+
+
+async def test_never_ready(tmp_path: Path) -> None:
+    """A server that hangs while it starts is given up after the time-out."""
+    process = stand_in(tmp_path, "import signal; print('stuck', flush=True); signal.pause()")
+    process.start()
+    try:
+        with pytest.raises(VllmFailed, match="was not ready"):
+            await process.wait_ready(timeout_s=0.3)
+    finally:
+        await process.stop()
+
+
+async def test_stop_takes_the_whole_group(tmp_path: Path) -> None:
+    """Server and engine that ignore the polite request are killed, both, in the given time."""
+    process = stand_in(tmp_path, STUBBORN)
+    process.start()
+    child = await child_of(process)
+    await until(lambda: "deaf" in process.log_tail())
+    server = process.pid
+    started = time.monotonic()
+    await process.stop(timeout_s=0.2)
+    assert time.monotonic() - started < 10
+    assert server is not None
+    await until(lambda: not alive(child) and not alive(server))
+    await process.stop()  # again is no error
+
+
+async def test_orphaned_engine_is_stopped(tmp_path: Path) -> None:
+    """An engine whose server has died is killed too, or it would hold memory and port."""
+    process = stand_in(tmp_path, ORPHANING)
+    process.start()
+    child = await child_of(process)
+    await until(lambda: process.pid is None)
+    assert alive(child)
+    await process.stop()
+    await until(lambda: not alive(child))
+
+
+async def test_starts_once(tmp_path: Path) -> None:
+    """A second start while it runs is an error, after a stop it is not."""
+    process = stand_in(tmp_path, "import signal; signal.pause()")
+    process.start()
+    with pytest.raises(VllmFailed, match="runs already"):
+        process.start()
+    await process.stop()
+    process.start()
+    await process.stop()
+
+
+def test_rank_is_one_that_vllm_takes(tmp_path: Path) -> None:
+    """vLLM takes certain ranks only; more than the largest is refused before anything starts."""
+    with pytest.raises(VllmFailed, match="up to 512"):
+        stand_in(tmp_path, "", max_lora_rank=513)
+
+
+async def test_real_vllm(vllm: RunningVllm) -> None:
+    """The real server got ready through the same code, and its key is not in its command line."""
+    assert vllm.process.pid is not None
+    assert os.getpgid(vllm.process.pid) == vllm.process.pid
+    assert vllm.api_key.encode() not in Path(f"/proc/{vllm.process.pid}/cmdline").read_bytes()

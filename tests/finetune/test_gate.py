@@ -1,0 +1,77 @@
+"""Scores and the gate: what may be deployed, and what is refused and why."""
+
+import random
+
+import pytest
+
+from finetune.gate import evaluate
+from finetune.score import difference_interval, exact_matches, majority_matches, mean_interval
+
+LABELS = [f"label{n % 10}" for n in range(100)]
+
+
+def test_a_real_gain_passes() -> None:
+    """80 % against nothing, on 100 rows of 10 labels, is deployed, with an interval around the truth."""
+    adapter = [1.0] * 80 + [0.0] * 20
+    result = evaluate(adapter, [0.0] * 100, LABELS, LABELS, seed=0)
+    assert result.passed
+    assert result.reasons == ()
+    assert result.adapter.low < 0.8 < result.adapter.high
+    assert result.difference.value == pytest.approx(0.8)
+
+
+def test_no_gain_over_the_base_is_refused() -> None:
+    """As good as the base on the same rows is not better."""
+    same = [1.0, 0.0] * 50
+    result = evaluate(same, same[::-1], LABELS, LABELS, seed=0)
+    assert not result.passed
+    assert "Not surely better than the base" in result.reasons[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_labels_are_refused(seed: int) -> None:
+    """Who learned the form of the labels but not their meaning beats an ignorant base, and is refused."""
+    rng = random.Random(seed)
+    guesses = exact_matches(LABELS, rng.choices(LABELS, k=100))
+    result = evaluate(guesses, [0.0] * 100, LABELS, LABELS, seed=seed)
+    assert not result.passed
+    assert any("most frequent training answer" in reason for reason in result.reasons)
+
+
+def test_too_few_rows_are_refused() -> None:
+    """A perfect score on a handful of rows is luck until shown otherwise."""
+    result = evaluate([1.0] * 5, [0.0] * 5, LABELS, LABELS[:5], seed=0)
+    assert not result.passed
+    assert "Only 5 held-out rows" in result.reasons[0]
+
+
+def test_all_reasons_are_given() -> None:
+    """A user who fixes one thing does not meet the next only after another training."""
+    result = evaluate([0.0] * 3, [0.0] * 3, LABELS, LABELS[:3], seed=0)
+    assert len(result.reasons) == 3
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    """No held-out rows is no pass."""
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate([], [], LABELS, [], seed=0)
+
+
+def test_white_space_at_the_ends_is_forgiven_and_case_is_not() -> None:
+    """Exact match is after strip only."""
+    assert exact_matches(["a", "a", "a b"], [" a\n", "A", "a  b"]) == [1.0, 0.0, 0.0]
+
+
+def test_the_majority_is_that_of_training() -> None:
+    """The lazy baseline may not look at the held-out answers."""
+    assert majority_matches(["x", "x", "y"], ["y", "y", "x"]) == [0.0, 0.0, 1.0]
+
+
+def test_intervals_are_seeded_and_paired() -> None:
+    """The same seed gives the same interval, and pairing narrows it when hard rows are hard for both."""
+    hard = [float(n % 2) for n in range(60)]
+    better = [1.0 if n % 10 == 0 else score for n, score in enumerate(hard)]
+    paired = difference_interval(better, hard, seed=1)
+    assert paired == difference_interval(better, hard, seed=1)
+    apart = mean_interval(better, 1).high - mean_interval(hard, 1).low
+    assert paired.high < apart

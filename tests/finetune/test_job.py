@@ -1,0 +1,63 @@
+"""Jobs: what is refused before any work, and what is derived from the size of data and base."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from finetune.job import (
+    Finished,
+    Hyperparameters,
+    Job,
+    event_from_json,
+    hyperparameters,
+    job_from_json,
+    to_json,
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    data = tmp_path / "rows.jsonl"
+    data.touch()
+    return Job(base="sluice-4m", data=data, suffix="desk", output=tmp_path)
+
+
+def test_a_job_and_its_events_survive_the_pipe(job: Job) -> None:
+    """Launcher and training process see the same values."""
+    assert job_from_json(to_json(job)) == job
+    event = Finished(manifest=Path("a/manifest.json"), passed=False, trained_tokens=3)
+    assert event_from_json(to_json(event).encode()) == event
+
+
+def test_every_fault_of_a_job_is_named(job: Job) -> None:
+    """All bad wishes come back together."""
+    bad = msgspec.structs.replace(
+        job,
+        suffix="My Adapter",
+        rank=12,
+        held_out_share=1.0,
+        seed=-1,
+        epochs=51,
+        batch_size=0,
+        learning_rate=0.0,
+        data=Path("nowhere.jsonl"),
+        validation=Path("nor-here.jsonl"),
+    )
+    assert job.faults() == ()
+    assert len(bad.faults()) == 9
+
+
+def test_wishes_win_over_what_is_derived(job: Job) -> None:
+    """What the user sets is used as it is."""
+    wished = msgspec.structs.replace(job, epochs=2, batch_size=5, learning_rate=1e-4)
+    assert hyperparameters(wished, 100, 10**9) == Hyperparameters(epochs=2, batch_size=5, learning_rate=1e-4)
+
+
+def test_more_rows_need_fewer_epochs_and_larger_models_smaller_steps(job: Job) -> None:
+    """The derived values stay inside their bounds from 10 rows to a million."""
+    few, many = hyperparameters(job, 10, 4_000_000), hyperparameters(job, 1_000_000, 70_000_000_000)
+    assert few.epochs == 30
+    assert many.epochs == 3
+    assert 1e-4 <= many.learning_rate < few.learning_rate <= 5e-3
+    assert Hyperparameters(epochs=3, batch_size=8, learning_rate=1e-3).steps(17) == 9

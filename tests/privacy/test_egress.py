@@ -1,0 +1,257 @@
+"""The door out: no permit, no socket. Counted at a listening socket, not at a mock."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gateway.errors import ConfigError, EgressRefused
+from gateway.privacy import egress
+from gateway.privacy.egress import Door, GuardedTransport, assert_local, check
+from router_policies.types import ErrorClass, Permit, PrivacyClass, Zone
+
+OUTSIDE = Zone(name="rented", ceiling=PrivacyClass.INTERNAL)
+LOCAL = Zone(name="ours", ceiling=PrivacyClass.RESTRICTED, local=True)
+PERMIT = Permit(call_id="c1", backend="b", zone="rented", privacy=PrivacyClass.INTERNAL, policy="p@1")
+BAD_PERMITS = {
+    "none": None,
+    "another call": replace(PERMIT, call_id="c2"),
+    "another backend": replace(PERMIT, backend="b2"),
+    "another zone": replace(PERMIT, zone="ours"),
+    "above the ceiling": replace(PERMIT, privacy=PrivacyClass.CONFIDENTIAL),
+}
+
+
+class Server:
+    """Answers every request with `answer` and counts the connections that it has accepted."""
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(self.answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def start(self) -> None:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.stop = server.close
+        self.port: int = server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    await server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def door(server: Server) -> Door:
+    return Door(backend="b", zone=OUTSIDE, allowed=[("127.0.0.1", server.port)])
+
+
+@pytest.fixture
+async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=GuardedTransport(door)) as client:
+        yield client
+
+
+# --- the permit -----------------------------------------------------------------------------------
+
+
+def test_a_good_permit() -> None:
+    """A permit for this call, backend and zone, at the zone's ceiling, opens the door."""
+    check(PERMIT, call_id="c1", backend="b", zone=OUTSIDE)
+
+
+@pytest.mark.parametrize("permit", BAD_PERMITS)
+def test_bad_permits(permit: str) -> None:
+    """One mismatch is enough; the refusal is an error that no route falls back on by mistake."""
+    with pytest.raises(EgressRefused) as refused:
+        check(BAD_PERMITS[permit], call_id="c1", backend="b", zone=OUTSIDE)
+    assert (refused.value.error_class, refused.value.code) == (ErrorClass.REFUSED, "privacy_egress_refused")
+
+
+def test_a_local_zone_needs_none() -> None:
+    """Our own machines are reached without a permit."""
+    check(None, call_id="c1", backend="b", zone=LOCAL)
+
+
+words = st.sampled_from(["a", "b", ""])
+classes = st.sampled_from(PrivacyClass)
+
+
+@given(st.builds(Permit, call_id=words, backend=words, zone=words, privacy=classes, policy=words), classes)
+def test_never_above_the_ceiling(permit: Permit, ceiling: PrivacyClass) -> None:
+    """Any permit that passes is for this call, backend and zone and no higher than the ceiling."""
+    try:
+        check(permit, call_id="a", backend="a", zone=Zone(name="a", ceiling=ceiling))
+    except EgressRefused:
+        return
+    assert (permit.call_id, permit.backend, permit.zone) == ("a", "a", "a")
+    assert permit.privacy <= ceiling
+
+
+# --- sockets --------------------------------------------------------------------------------------
+
+
+async def test_connect(door: Door, server: Server) -> None:
+    """A configured host gets a socket, with the protocol that was asked for."""
+    transport, protocol = await door.connect(asyncio.Protocol, "127.0.0.1", server.port)
+    assert type(protocol) is asyncio.Protocol
+    assert transport.get_extra_info("peername")[1] == server.port
+    transport.close()
+
+
+@pytest.mark.parametrize("zone", [OUTSIDE, LOCAL], ids=["outside", "local"])
+async def test_connect_elsewhere(zone: Zone, server: Server) -> None:
+    """Another host or port than the configured one is refused before a socket opens, in any zone."""
+    door = Door(
+        backend="b", zone=zone, allowed=[("127.0.0.1", server.port + 1), ("api.example", server.port)]
+    )
+    for host in ("127.0.0.1", "localhost", "127.1", "api.example.evil.example"):
+        with pytest.raises(EgressRefused, match="backend b may reach"):
+            await door.connect(asyncio.Protocol, host, server.port)
+    assert server.accepted == 0
+
+
+async def test_host_spelling(server: Server) -> None:
+    """Case, a final dot and IPv6 brackets make no difference between a URL and the configuration."""
+    door = Door(backend="b", zone=LOCAL, allowed=[("LocalHost.", server.port), ("[::1]", 1)])
+    (await door.connect(asyncio.Protocol, "localhost", server.port))[0].close()
+    door.check_host("::1", 1)
+
+
+async def test_a_local_name_that_turns_public(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a local backend's name comes to mean a public address, none of them gets a socket."""
+    found = [(2, 1, 6, "", (address, server.port)) for address in ("127.0.0.1", "8.8.8.8")]
+
+    async def resolve(*_: object, **__: object) -> list[object]:
+        return list(found)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    door = Door(backend="b", zone=LOCAL, allowed=[("vllm", server.port)])
+    with pytest.raises(EgressRefused, match="vllm has a public address"):
+        await door.connect(asyncio.Protocol, "vllm", server.port)
+    assert server.accepted == 0
+
+
+async def test_a_refused_connection_is_an_os_error(server: Server) -> None:
+    """What the network says stays what it is, also when a name has several addresses."""
+    port = server.port
+    server.stop()
+    door = Door(backend="b", zone=LOCAL, allowed=[("localhost", port)])
+    with pytest.raises(OSError, match="onnect"):
+        await door.connect(asyncio.Protocol, "localhost", port)
+
+
+# --- httpx ----------------------------------------------------------------------------------------
+
+
+async def test_admitted(client: httpx.AsyncClient, door: Door, server: Server) -> None:
+    """With a permit, requests pass, also from tasks begun within."""
+    with door.admitted(PERMIT, "c1"):
+        assert (await client.get(server.url)).text == "ok"
+        assert (await asyncio.create_task(client.get(server.url))).text == "ok"
+    assert server.accepted == 1  # the connection was kept alive
+
+
+async def test_not_admitted(client: httpx.AsyncClient, server: Server) -> None:
+    """Without a permit no socket opens."""
+    with pytest.raises(EgressRefused):
+        await client.get(server.url)
+    assert server.accepted == 0
+
+
+@pytest.mark.parametrize("permit", BAD_PERMITS)
+async def test_not_admitted_with(permit: str, client: httpx.AsyncClient, door: Door, server: Server) -> None:
+    """A permit for something else opens no socket and does not even get in."""
+    with pytest.raises(EgressRefused), door.admitted(BAD_PERMITS[permit], "c1"):
+        await client.get(server.url)
+    assert server.accepted == 0
+
+
+async def test_another_backends_admission(client: httpx.AsyncClient, server: Server) -> None:
+    """Being admitted at one door opens no other."""
+    other = Door(backend="other", zone=OUTSIDE, allowed=[("127.0.0.1", server.port)])
+    with other.admitted(replace(PERMIT, backend="other"), "c1"), pytest.raises(EgressRefused):
+        await client.get(server.url)
+    assert server.accepted == 0
+
+
+async def test_a_live_connection_is_no_permit(client: httpx.AsyncClient, door: Door, server: Server) -> None:
+    """Over a connection that is open already, the next request needs its permit all the same."""
+    with door.admitted(PERMIT, "c1"):
+        await client.get(server.url)
+    with pytest.raises(EgressRefused):
+        await client.get(server.url)
+    assert server.accepted == 1
+
+
+async def test_a_task_left_over(client: httpx.AsyncClient, door: Door, server: Server) -> None:
+    """A task that outlives its call (a library's retry) has its permit no longer."""
+    over = asyncio.Event()
+
+    async def late() -> httpx.Response:
+        await over.wait()
+        return await client.get(server.url)
+
+    with door.admitted(PERMIT, "c1"):
+        task = asyncio.create_task(late())
+    over.set()
+    with pytest.raises(EgressRefused):
+        await task
+    assert server.accepted == 0
+
+
+async def test_redirect(client: httpx.AsyncClient, door: Door, server: Server) -> None:
+    """A redirect to a host that is not configured is not followed, and its name is not repeated."""
+    other = Server()
+    await other.start()
+    server.answer = f"HTTP/1.1 307 x\r\nlocation: {other.url}\r\ncontent-length: 0\r\n\r\n".encode()
+    with door.admitted(PERMIT, "c1"), pytest.raises(EgressRefused) as refused:
+        await client.get(server.url, follow_redirects=True)
+    other.stop()
+    assert (server.accepted, other.accepted) == (1, 0)
+    assert str(other.port) not in str(refused.value)
+
+
+# --- local means local ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "100.64.0.1", "::ffff:10.0.0.1"],
+)
+def test_local_hosts(host: str) -> None:
+    """Loopback, private and overlay addresses may be called local."""
+    assert_local("b", host)
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
+def test_public_hosts(host: str) -> None:
+    """A public address in a local zone is an error in the configuration."""
+    with pytest.raises(ConfigError, match=r"its zone is local, but .* has the public address"):
+        assert_local("b", host)
+
+
+def test_a_name_that_means_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that is not up yet is no error at the start; it is looked at again with each socket."""
+
+    def unknown(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(egress.socket, "getaddrinfo", unknown)
+    assert_local("b", "vllm")

@@ -1,0 +1,93 @@
+"""A policy that could break a ceiling does not load; the shipped examples do, and route as they say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import router_policies
+from router_policies.compiled import CompiledPolicy
+from router_policies.decide import decide
+from router_policies.errors import PolicyError
+from router_policies.load import load
+from router_policies.types import Decision, Denial, Feature, PrivacyClass
+from tests.router_policies.samples import SNAPSHOT, catalog, document, facts
+
+EXAMPLES = sorted((Path(router_policies.__file__).parent / "examples").glob("*.yaml"))
+
+
+def example(name: str) -> CompiledPolicy:
+    path = next(path for path in EXAMPLES if path.stem == name)
+    return load(yaml.safe_load(path.read_text()), path.name, catalog())
+
+
+def test_misfits_and_leaks_are_told_together() -> None:
+    """What the catalog cannot serve does not hide what would leak."""
+    routes = """
+    - {name: a, match: {model: m}, targets: [{backend: nowhere}, {backend: openai}]}
+    - {name: b, match: {model: m}, targets: [{backend: vllm}]}
+    """
+    with pytest.raises(PolicyError) as caught:
+        load(document(routes), "test.yaml", catalog())
+    misfit, wrong_model, leak, dead = caught.value.problems
+    assert misfit.startswith("routes[0].targets[0].backend: unknown backend")
+    assert wrong_model.startswith('routes[1].targets[0].backend: "vllm" serves none')
+    assert leak.startswith('route "a" → fallback 2 "openai/(model asked for)" in zone "us-cloud"')
+    assert dead.startswith('route "b": is never reached')
+
+
+def test_a_document_that_cannot_be_read_does_not_load() -> None:
+    """The schema's problems come through under the source's name."""
+    with pytest.raises(PolicyError, match=r"^test\.yaml:\n  - version: is required"):
+        load({"name": "p", "routes": [{"name": "r", "deny": {"message": "No."}}]}, "test.yaml", catalog())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_loads_under_its_own_name(path: Path) -> None:
+    """The usual patterns of the field pass the proof."""
+    assert example(path.stem).label == f"{path.stem}@1"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "route", "backends"),
+    [
+        ("private-stays-home", {}, "the-rest", ["openai", "vllm"]),
+        ("private-stays-home", {"privacy": PrivacyClass.CONFIDENTIAL}, "private", ["vllm"]),
+        ("own-first", {"model": "support-intents"}, "support", ["vllm", "vllm", "openai"]),
+        (
+            "own-first",
+            {"model": "support-intents", "privacy": PrivacyClass.RESTRICTED},
+            "support-confidential",
+            ["vllm", "vllm"],
+        ),
+        ("own-first", {"model": "gpt-4o"}, "as-asked", ["openai"]),
+        ("own-first", {"model": "qwen3-8b", "privacy": PrivacyClass.RESTRICTED}, "our-own-models", ["vllm"]),
+        ("tools-to-large", {"features": frozenset({Feature.TOOLS})}, "tool-users", ["openai", "openai"]),
+        ("tools-to-large", {"prompt_tokens": 4001}, "long-prompts", ["openai"]),
+        ("tools-to-large", {"prompt_tokens": 4000}, "short-and-plain", ["vllm", "openai"]),
+        (
+            "tools-to-large",
+            {"features": frozenset({Feature.TOOLS}), "privacy": PrivacyClass.RESTRICTED},
+            "private",
+            ["vllm"],
+        ),
+    ],
+)
+def test_the_examples_route_as_they_say(
+    name: str, given: dict[str, Any], route: str, backends: list[str]
+) -> None:
+    """Each example sends its requests where its comments promise."""
+    decision = decide(example(name), facts(**given), SNAPSHOT)
+    assert isinstance(decision, Decision)
+    assert (decision.route, [c.backend for c in decision.candidates]) == (route, backends)
+
+
+def test_the_examples_deny_as_they_say() -> None:
+    """No images in own-first, and a rented model is no place for what is confidential."""
+    images = decide(example("own-first"), facts(features=frozenset({Feature.VISION})), SNAPSHOT)
+    private = decide(example("own-first"), facts(privacy=PrivacyClass.CONFIDENTIAL), SNAPSHOT)
+    assert isinstance(images, Denial)
+    assert images.message == "Images are not allowed here."
+    assert isinstance(private, Denial)
+    assert private.code == "privacy_no_permitted_backend"

@@ -1,0 +1,45 @@
+"""OpenAI's own API description as a judge of answers; skips, saying so, where it is absent."""
+
+import gzip
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+DESCRIPTION = SHARED / "openai" / "openapi.yaml.gz"
+
+
+@cache
+def _description() -> dict[str, Any]:
+    if not DESCRIPTION.exists():
+        pytest.skip(f"OpenAI's API description is not here ({DESCRIPTION})")
+    with gzip.open(DESCRIPTION) as file:
+        loaded: dict[str, Any] = _without_nullable(yaml.load(file, Loader=yaml.CSafeLoader))
+    return loaded
+
+
+def _without_nullable(node: Any) -> Any:
+    """OpenAPI 3.0's `nullable`, which the description still uses here and there, in JSON Schema's words."""
+    if isinstance(node, list):
+        return [_without_nullable(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    rest = {key: _without_nullable(value) for key, value in node.items() if key != "nullable"}
+    return {"anyOf": [rest, {"type": "null"}]} if node.get("nullable") is True else rest
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(
+        {"components": _description()["components"], "$ref": f"#/components/schemas/{name}"}
+    )
+
+
+def assert_valid(answer: object, schema: str) -> None:
+    """Fails with every way in which `answer` departs from that schema of OpenAI's."""
+    problems = [f"{e.json_path}: {e.message[:200]}" for e in _validator(schema).iter_errors(answer)]
+    assert not problems, f"not a {schema}:\n" + "\n".join(problems)

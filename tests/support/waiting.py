@@ -1,0 +1,11 @@
+"""Waiting for a condition that another task or process brings about, never for a time to pass."""
+
+import asyncio
+from collections.abc import Callable
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    """Return as soon as `condition` holds; TimeoutError when it does not in time."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
+            await asyncio.sleep(0.005)
