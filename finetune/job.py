@@ -72,13 +72,13 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
 def hyperparameters(job: Job, rows: int, parameters: int) -> Hyperparameters:
     """The job's wishes, with what it leaves open derived from the training rows and the base's parameters.
 
-    Small batches for few rows; epochs enough for some 400 steps, which is where a few hundred rows are
+    Small batches for few rows; epochs enough for some 160 steps, which is where a few hundred rows are
     learned, but at least 3. The learning rate falls with the cube root of the model's size, from 2e-4 at 7
     billion, which is ten times the habit of full fine-tuning (measured for small bases:
     benchmarks/RESULTS.md).
     """
     batch_size = job.batch_size or (8 if rows < 100 else 16)
-    epochs = job.epochs or max(3, min(30, round(400 * batch_size / rows)))
+    epochs = job.epochs or max(3, min(30, round(160 * batch_size / rows)))
     rate = job.learning_rate or min(5e-3, max(1e-4, 2e-4 * (7e9 / parameters) ** (1 / 3)))
     return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate)
 

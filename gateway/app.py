@@ -16,6 +16,7 @@ from gateway.api.auth import admin_key, any_key
 from gateway.api.health import health_router
 from gateway.api.models import Card, models_router
 from gateway.backends.base import Backend
+from gateway.backends.cloud_providers import origin
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.dataplane.asgi import ENDPOINTS, Dataplane, Limits, Receive, Scope, Send
@@ -27,6 +28,7 @@ from gateway.monitor.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
+from gateway.privacy.egress import Door
 from gateway.record import ByTheHour, ByToken, Charge, Recorder
 from gateway.settings import (
     AnyBackend,
@@ -43,6 +45,7 @@ from router_policies.errors import PolicyError
 from router_policies.load import load
 from router_policies.types import BackendInfo, Catalog, Feature
 
+TEXT_ENDPOINTS = frozenset({"chat/completions", "completions"})
 VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
 
 
@@ -132,8 +135,10 @@ def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
             models=(backend.model,),
             adapters=True,
             features=VLLM_FEATURES,
-            endpoints=frozenset({"chat/completions", "completions"}),
+            endpoints=TEXT_ENDPOINTS,
         )
+    if isinstance(backend, LitellmSettings):
+        return BackendInfo(name=name, zone=zone, models=backend.models, endpoints=TEXT_ENDPOINTS)
     return BackendInfo(name=name, zone=zone, models=backend.models)
 
 
@@ -159,8 +164,9 @@ def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend
     if isinstance(backend, LitellmSettings):
         # Imported only where it is configured: litellm takes seconds and 200 MB to load.
         cloud = importlib.import_module("gateway.backends.cloud")
+        door = Door(backend=name, zone=zone, allowed=[origin(backend.provider, backend.url)])
         built: Backend = cloud.CloudBackend(
-            name, zone, provider=backend.provider, api_key=key, api_base=backend.url, timeouts=timeouts
+            name, zone, door, provider=backend.provider, api_key=key, api_base=backend.url, timeouts=timeouts
         )
         return built
     return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts)

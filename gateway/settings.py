@@ -106,9 +106,9 @@ class LitellmSettings(BackendSettings):
     """Every other provider, through the litellm SDK."""
 
     kind: Literal["litellm"]
-    provider: str
+    provider: Literal["anthropic", "gemini"]  # those proved to go through the one door
     models: Annotated[tuple[str, ...], Field(min_length=1)]
-    url: HttpUrl | None = None
+    url: HttpUrl = ""  # empty: the provider's own
 
 
 AnyBackend = Annotated[VllmSettings | OpenAISettings | LitellmSettings, Field(discriminator="kind")]

@@ -114,6 +114,15 @@ def _schema() -> Any:
     return {"type": "json_schema", "json_schema": {"name": "w", "strict": True, "schema": schema}}
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_answers_come_uncompressed(provider: str) -> None:
+    """The marks of an answer's end are looked for in its bytes, so these must not be compressed."""
+    rented = Rented(provider)
+    rented.records("text.json")
+    await rented.ask()
+    assert rented.sent.headers["accept-encoding"] == "identity"
+
+
 async def test_litellm_cannot_go_out_by_itself(connects: list[Any]) -> None:
     """What goes past the given client, as Gemini's embeddings and images' addresses do, leads nowhere."""
     rented = Rented("gemini")

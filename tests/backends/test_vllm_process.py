@@ -33,9 +33,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 STUBBORN = """
 import signal, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c",
-    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"])
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a child inherits
+child = subprocess.Popen([sys.executable, "-c", "import time; print('deaf', flush=True); time.sleep(600)"])
 print("child", child.pid, flush=True)
 signal.pause()
 """
@@ -60,6 +59,10 @@ def stand_in(tmp_path: Path, source: str, **options: object) -> VllmProcess:
 def alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def command_line(process: VllmProcess) -> bytes:
+    return Path(f"/proc/{process.pid}/cmdline").read_bytes()
 
 
 async def child_of(process: VllmProcess) -> int:
@@ -88,7 +91,7 @@ async def test_secret_is_not_on_the_command_line(tmp_path: Path) -> None:
     process.start()
     try:
         await process.wait_ready()
-        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        arguments = command_line(process)
         assert b"--enable-lora" in arguments
         assert b"sk-secret" not in arguments
     finally:
@@ -162,4 +165,4 @@ async def test_real_vllm(vllm: RunningVllm) -> None:
     """The real server got ready through the same code, and its key is not in its command line."""
     assert vllm.process.pid is not None
     assert os.getpgid(vllm.process.pid) == vllm.process.pid
-    assert vllm.api_key.encode() not in Path(f"/proc/{vllm.process.pid}/cmdline").read_bytes()
+    assert vllm.api_key.encode() not in command_line(vllm.process)
