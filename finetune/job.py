@@ -5,6 +5,7 @@ come out as JSON lines. Nothing here imports torch.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from adapters.manifest import NAME_PATTERN
 
 MAXIMUM_RANK = 16  # vLLM's default --max-lora-rank; a larger adapter would be refused at load
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can serve
+ROWS_PER_LABEL = 5  # from so many rows for each distinct answer on, a data set is taken for a classification
+CLASSIFICATION_DROPOUT = 0.2
 FOLLOW = "--follow-stdin"  # tells the training process to end when its stdin does
 BUNDLED_BASES = Path(__file__).parent / "bases"
 
@@ -38,6 +41,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    prompt_dropout: float | None = None
     licence: str = "unspecified"
 
     def faults(self) -> tuple[str, ...]:
@@ -52,6 +56,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             or 1 <= self.batch_size <= 256,
             f"learning_rate must be above 0, is {self.learning_rate}": self.learning_rate is None
             or self.learning_rate > 0,
+            f"prompt_dropout must be 0 to 0.9, is {self.prompt_dropout}": self.prompt_dropout is None
+            or 0 <= self.prompt_dropout <= 0.9,
             f"data file not found: {self.data}": self.data.is_file(),
             f"validation file not found: {self.validation}": self.validation is None
             or self.validation.is_file(),
@@ -63,24 +69,29 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     batch_size: int
     learning_rate: float
+    prompt_dropout: float = 0.0
 
     def steps(self, rows: int) -> int:
         """Optimizer steps over `rows` training rows."""
         return self.epochs * -(-rows // self.batch_size)
 
 
-def hyperparameters(job: Job, rows: int, parameters: int) -> Hyperparameters:
-    """The job's wishes, with what it leaves open derived from the training rows and the base's parameters.
+def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyperparameters:
+    """The job's wishes, with what it leaves open derived from the training answers and the base's parameters.
 
-    Small batches for few rows; epochs enough for some 160 steps, which is where a few hundred rows are
-    learned, but at least 3. The learning rate falls with the cube root of the model's size, from 2e-4 at 7
-    billion, which is ten times the habit of full fine-tuning (measured for small bases:
-    benchmarks/RESULTS.md).
+    Small batches for few rows; epochs enough for some 160 steps, but at least 3. The learning rate falls
+    with the cube root of the model's size, from 2e-4 at 7 billion, which is ten times the habit of full
+    fine-tuning. Where answers repeat, the task is to classify, and tokens are dropped from prompts: labels
+    hang on more than one word, while extraction needs every one.
     """
+    rows, labels = len(answers), len(set(answers))
     batch_size = job.batch_size or (8 if rows < 100 else 16)
     epochs = job.epochs or max(3, min(30, round(160 * batch_size / rows)))
     rate = job.learning_rate or min(5e-3, max(1e-4, 2e-4 * (7e9 / parameters) ** (1 / 3)))
-    return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate)
+    dropout = job.prompt_dropout
+    if dropout is None:
+        dropout = CLASSIFICATION_DROPOUT if labels * ROWS_PER_LABEL <= rows else 0.0
+    return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate, prompt_dropout=dropout)
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):

@@ -23,11 +23,13 @@ from finetune.job import FOLLOW, AnyEvent, Failed, Finished, Job, event_from_jso
 
 LOG_FILE = "train.log"
 GRACE_SECONDS = 5.0
-PATIENT_MALLOC = {
+ENVIRONMENT = {
     # glibc gives large blocks back to the kernel at each free, and training asks for them again at each step:
     # a third of the time on CPU went there. Keep them.
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    # Threads that wait sleep instead of spinning, which beside a busy gateway makes all of them slow.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
 }
@@ -75,7 +77,7 @@ class Training:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                env=PATIENT_MALLOC | dict(os.environ),
+                env=ENVIRONMENT | dict(os.environ),
             )
 
     @property

@@ -1,7 +1,8 @@
 """The optimizer loop: rows as tokens in, trained LoRA matrices out. Imports torch.
 
-Loss on learned tokens only; batches of rows of like length, so that little is padding; AdamW without weight
-decay, warm-up then cosine. No packing, which leaks across rows (trl#1230), and no truncation.
+Loss on learned tokens only; where the task is to classify, tokens of prompts are dropped at random; batches
+of rows of like length, so that little is padding; AdamW without weight decay, warm-up then cosine. No
+packing, which leaks across rows (trl#1230), and no truncation.
 """
 
 import math
@@ -35,6 +36,7 @@ def optimize(
     model: Any,
     examples: Sequence[Example],
     chosen: Hyperparameters,
+    special: frozenset[int],
     seed: int,
     accelerator: Accelerator,
     emit: Callable[[Step], None],
@@ -47,7 +49,7 @@ def optimize(
     total, per_epoch = chosen.steps(len(examples)), chosen.steps(len(examples)) // chosen.epochs
     losses: list[float] = []
     clock = time.monotonic()
-    for step, batch in enumerate(batches(examples, chosen, seed), start=1):
+    for step, batch in enumerate(batches(examples, chosen, special, seed), start=1):
         rate = chosen.learning_rate * schedule(step, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -97,8 +99,10 @@ def tensors(part: Sequence[Example], width: int) -> tuple[torch.Tensor, torch.Te
     return torch.tensor(ids), torch.tensor(mask), torch.tensor(labels)
 
 
-def batches(examples: Sequence[Example], chosen: Hyperparameters, seed: int) -> Iterator[list[Example]]:
-    """All batches of all epochs: rows of like length together, their order random."""
+def batches(
+    examples: Sequence[Example], chosen: Hyperparameters, special: frozenset[int], seed: int
+) -> Iterator[list[Example]]:
+    """All batches of all epochs: rows of like length together, their order random, prompts thinned."""
     rng = random.Random(seed)
     size = chosen.batch_size
     for _ in range(chosen.epochs):
@@ -107,7 +111,24 @@ def batches(examples: Sequence[Example], chosen: Hyperparameters, seed: int) -> 
         order.sort(key=lambda example: len(example.ids) + rng.uniform(-2, 2))
         starts = list(range(0, len(order), size))
         rng.shuffle(starts)
-        yield from (order[start : start + size] for start in starts)
+        for start in starts:
+            batch = order[start : start + size]
+            yield [thinned(example, chosen.prompt_dropout, special, rng) for example in batch]
+
+
+def thinned(example: Example, share: float, special: frozenset[int], rng: random.Random) -> Example:
+    """Every other time the example as it is, else with about `share` of its prompt's words gone.
+
+    What is learned stays, and so do the special tokens that hold the conversation together.
+    """
+    if not share or rng.random() < 0.5:
+        return example
+    pairs = zip(example.ids, example.learned, strict=True)
+    kept = [
+        (token, learned) for token, learned in pairs if learned or token in special or rng.random() >= share
+    ]
+    ids, learned = zip(*kept, strict=True)
+    return Example(ids, learned, len(ids) - len(example.answer_ids))
 
 
 def micro_batches(batch: Sequence[Example]) -> Iterator[list[Example]]:

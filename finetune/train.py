@@ -81,7 +81,7 @@ def run(job: Job, emit: Emit) -> Finished:
     longest = int(getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length)
     train = encode_rows(split.train, tokenizer, stops, longest)
     held_out = encode_rows(split.held_out, tokenizer, stops, longest)
-    chosen = hyperparameters(job, len(train), _parameters(model))
+    chosen = hyperparameters(job, [example.answer_ids for example in train], _parameters(model))
     tokens = chosen.epochs * sum(sum(example.learned) for example in train)
     emit(
         Started(
@@ -94,7 +94,9 @@ def run(job: Job, emit: Emit) -> Finished:
     )
     emit(Phase("training"))
     model = with_lora(model, job)
-    outcome = optimize(model, train, chosen, job.seed, accelerator, emit)
+    outcome = optimize(
+        model, train, chosen, frozenset(tokenizer.all_special_ids), job.seed, accelerator, emit
+    )
     with _unfinished_folder(job.output) as unfinished:
         model.save_pretrained(unfinished, safe_serialization=True)
         lora = normalise_config(unfinished, base_name)

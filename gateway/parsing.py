@@ -12,6 +12,8 @@ MAX_MODEL = 256  # characters
 REQUIRED = {"chat/completions": "messages", "completions": "prompt", "embeddings": "input"}
 """Endpoint below /v1/ -> the parameter that carries its content."""
 
+STREAMED = frozenset({"chat/completions", "completions"})
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """`body` is the whole request as decoded: what is classified is what is sent (DECISIONS 4)."""
@@ -43,6 +45,8 @@ def parse(endpoint: str, raw: bytes) -> Request:
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
         raise BadRequest("'stream' must be a boolean.", param="stream", code="invalid_type")
+    if stream and endpoint not in STREAMED:
+        raise BadRequest(f"/v1/{endpoint} does not stream.", param="stream", code="unsupported_parameter")
     return Request(
         endpoint=endpoint,
         body=body,

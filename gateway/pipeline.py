@@ -155,9 +155,10 @@ async def _pass_stream(request: Request, answer: Answer, reply: Reply, record: R
         if not (meter.done or meter.failed):
             raise StreamBroken("it ended without [DONE]")
     except StreamBroken as error:
-        record.interrupted()
-        await reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
-        return
+        if not (meter.done or meter.failed):  # else the client has been told how it ended
+            record.interrupted()
+            await reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
+            return
     if meter.failed:
         record.interrupted()
     else:

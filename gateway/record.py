@@ -1,6 +1,7 @@
 """What is known of one request while it lasts, and the one ledger row that it becomes."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,11 +14,14 @@ from gateway.backends.wire import StreamMeter, answer_text, usage_of
 from gateway.errors import ApiError, BackendError
 from gateway.ledger.pricing import PriceBook, Priced, usd
 from gateway.ledger.selfhost import BusyMeter
+from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
 from gateway.monitor.metrics import Metrics
 from gateway.parsing import Request
 from gateway.types import Call, Entry, Outcome, Usage
 from router_policies.types import Candidate, Decision, Denial, ErrorClass
+
+log = logging.getLogger("headgate.record")
 
 
 class Charge(Protocol):
@@ -116,26 +120,27 @@ class Record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._parts.metrics.in_flight.dec()
         if isinstance(error, ApiError):
             self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
             self._status = error.status
         elif error is not None and not isinstance(error, asyncio.CancelledError):
-            self._outcome, self._status = Outcome.FAILED, 500
+            self._fault_of_ours()
         entry = self._entry(self._settled_usage(), self._price())
         self._parts.ledger.settle(entry)
         self._parts.metrics.settled(entry)
-        self._parts.metrics.in_flight.dec()
 
     # What happens, in the order in which it may.
 
     def attempt(self, candidate: Candidate) -> None:
-        """A backend is about to be reached: from here on a row is owed, even if this process dies."""
+        """A backend is about to be reached: from here on a row is owed, even if this process dies.
+
+        Raises ApiError when the disk would not keep it: a call that could be lost is not made.
+        """
         self._candidate = candidate
-        if not self._attempts:
-            self._parts.ledger.begin(
-                msgspec.structs.replace(self._entry(Usage(), None), outcome=Outcome.LOST)
-            )
         self._attempts += 1
+        if self._attempts == 1:
+            self._begin(candidate)
         self._attempt_clock = time.perf_counter()
         self._charge_token = self._parts.charges[candidate.backend].start()
         self._parts.serving[candidate.adapter or ""] += 1
@@ -182,6 +187,30 @@ class Record:
         return headers
 
     # The row.
+
+    def _begin(self, candidate: Candidate) -> None:
+        """Writes down the row that stands if this process dies: what the call would cost, as an estimate."""
+        usage = self._estimated_usage()
+        priced = self._parts.charges[candidate.backend].estimate(candidate.model, usage)
+        lost = msgspec.structs.replace(self._entry(usage, priced), outcome=Outcome.LOST)
+        try:
+            self._parts.ledger.begin(lost)
+        except SpoolUnwritable as error:
+            self._candidate, self._attempts = None, 0  # no backend was reached, none will be
+            log.error("request %s: the ledger's disk takes nothing: %s", self.call_id, error)
+            raise ApiError(
+                "The gateway cannot write its ledger at present and takes no requests; its operator has "
+                "been told.",
+                status=503,
+                code="ledger_unwritable",
+                headers=self.headers(),
+            ) from error
+
+    def _fault_of_ours(self) -> None:
+        if self._first_byte_ms is None:
+            self._outcome, self._status = Outcome.FAILED, 500
+        else:  # the client has seen the backend's status, and an answer that is not whole
+            self._outcome = Outcome.INTERRUPTED
 
     def _answered(self, status: int) -> None:
         now = time.perf_counter()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from gateway.backends.base import UpstreamResponse
-from gateway.backends.wire import read_error
+from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error
 from gateway.errors import BackendError, StreamBroken
 from router_policies.types import ErrorClass
 
@@ -33,6 +33,8 @@ async def begin(response: UpstreamResponse, *, stream: bool) -> Answer:
         first = await (_first_bytes(chunks) if stream else _whole(chunks))
     except StreamBroken as error:
         await response.aclose()
+        if isinstance(error.__cause__, TimeoutError):
+            raise BackendError(ErrorClass.TIMEOUT, f"no answer in time: {error}", status=504) from error
         raise BackendError(ErrorClass.CONNECTION, f"the answer broke off: {error}") from error
     except BaseException:  # also when cancelled: the call upstream must end with this one
         await response.aclose()
@@ -51,10 +53,16 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def _first_bytes(chunks: AsyncIterator[bytes]) -> bytes:
-    first = await anext(chunks, b"")
-    if not first:
-        raise StreamBroken("it is empty")
-    if first.startswith(b'data: {"error"'):
-        error = read_error(500, first[6:].split(b"\n", 1)[0])
+    """Up to the first whole event with data: a stream that begins with an error has not begun."""
+    first = b""
+    while (data := first_data(first)) is None:
+        chunk = await anext(chunks, b"")
+        if not chunk:
+            raise StreamBroken("it ended before its first event")
+        first += chunk
+        if len(first) > MAX_EVENT:
+            raise StreamBroken(f"its first event is over {MAX_EVENT} bytes")
+    if is_error(data):
+        error = read_error(500, data)
         raise BackendError(error.error_class, error.message, type=error.type, code=error.code)
     return first

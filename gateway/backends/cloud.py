@@ -31,10 +31,10 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from gateway.backends import cloud_wire
 from gateway.backends.base import UpstreamRequest, UpstreamResponse
 from gateway.backends.cloud_exchange import Exchange, Tap, exchanging
-from gateway.backends.cloud_providers import PROVIDERS, translated
+from gateway.backends.cloud_providers import known, translated
 from gateway.backends.http1 import Timeouts
 from gateway.backends.wire import DONE, read_error
-from gateway.errors import BackendError, ConfigError, StreamBroken
+from gateway.errors import BackendError, StreamBroken
 from gateway.privacy.egress import Door, GuardedTransport
 from router_policies.types import ErrorClass, Zone
 
@@ -106,9 +106,7 @@ class CloudBackend:
         timeouts: Timeouts | None = None,
         inner: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if provider not in PROVIDERS:
-            known = ", ".join(sorted(PROVIDERS))
-            raise ConfigError(f"backends.{name}", [f"provider: {provider!r} is not known; known are {known}"])
+        self._provider = known(name, provider)
         _confine()
         self.name, self.zone, self.provider = name, zone, provider
         self._door = door
@@ -116,7 +114,7 @@ class CloudBackend:
         self._fixed = {
             "custom_llm_provider": provider,
             "api_key": api_key,
-            "api_base": api_base or PROVIDERS[provider].api_base,  # else litellm looks in the environment
+            "api_base": api_base or self._provider.api_base,  # else litellm looks in the environment
             "client": AsyncHTTPHandler(transport=self._tap, follow_redirects=False),
             "num_retries": 0,
             "max_retries": 0,
@@ -128,7 +126,7 @@ class CloudBackend:
         asked = {**translated(request, self.provider), **self._fixed, "model": request.body["model"]}
         with (
             self._door.admitted(request.permit, request.call_id),
-            exchanging(PROVIDERS[self.provider]) as exchange,
+            exchanging(self._provider) as exchange,
         ):
             try:
                 return await (_stream if request.stream else _whole)(asked, request.endpoint, exchange)

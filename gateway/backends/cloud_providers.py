@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.backends.base import UpstreamRequest
-from gateway.errors import BackendError
+from gateway.errors import BackendError, ConfigError
 from router_policies.types import ErrorClass
 
 _SAMPLING = frozenset({"max_tokens", "temperature", "top_p", "stop"})
@@ -88,28 +88,37 @@ PROVIDERS = {
 }
 
 
+def known(backend: str, provider: str) -> Provider:
+    """Raises ConfigError for a provider that is not in the table."""
+    if provider not in PROVIDERS:
+        names = ", ".join(sorted(PROVIDERS))
+        raise ConfigError(f"backends.{backend}", [f"provider: {provider!r} is not known; known are {names}"])
+    return PROVIDERS[provider]
+
+
 def origin(provider: str, api_base: str = "") -> tuple[str, int]:
-    """Host and port that a backend of this provider must be allowed to reach."""
-    parts = urlsplit(api_base or PROVIDERS[provider].api_base)
+    """Host and port that a backend of this provider must be allowed to reach; none for an unknown one."""
+    default = PROVIDERS[provider].api_base if provider in PROVIDERS else ""
+    parts = urlsplit(api_base or default)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def translated(request: UpstreamRequest, provider: str) -> dict[str, Any]:
     """What litellm.acompletion is asked for. Raises BackendError for what the provider cannot do."""
-    known, body = PROVIDERS[provider], request.body
+    can, body = PROVIDERS[provider], request.body
     if request.endpoint == "chat/completions":
-        asked = _taken(body, known.chat, provider)
-        _check_format(asked, known, provider)
+        asked = _taken(body, can.chat, provider)
+        _check_format(asked, can, provider)
         _check_media(asked.get("messages"), provider)
         return asked
     if request.endpoint == "completions":
-        return _completion(body, known, provider)
+        return _completion(body, can, provider)
     raise _refusal(f"{provider} is not offered for /v1/{request.endpoint}", None)
 
 
-def _completion(body: dict[str, Any], known: Provider, provider: str) -> dict[str, Any]:
+def _completion(body: dict[str, Any], can: Provider, provider: str) -> dict[str, Any]:
     """These providers only chat: the prompt becomes a user's message."""
-    asked = _taken({**body, "prompt": None}, known.completions, provider)
+    asked = _taken({**body, "prompt": None}, can.completions, provider)
     prompt = body.get("prompt")
     if not isinstance(prompt, str):
         raise _refusal(f"{provider} takes one prompt, given as text", "prompt")
@@ -134,24 +143,27 @@ def _taken(body: dict[str, Any], accepted: frozenset[str], provider: str) -> dic
     return taken
 
 
-def _check_format(asked: dict[str, Any], known: Provider, provider: str) -> None:
+def _check_format(asked: dict[str, Any], can: Provider, provider: str) -> None:
     wanted = asked.get("response_format") or {}
     kind = wanted.get("type", "text") if isinstance(wanted, dict) else wanted
-    if kind not in known.formats:
+    if kind not in can.formats:
         raise _refusal(f"{provider} does not support response_format {kind!r}", "response_format")
 
 
 def _check_media(messages: Any, provider: str) -> None:
     """litellm would fetch what an address names, from here and past the door. So: bytes, not addresses."""
-    contents = [m.get("content") for m in messages or [] if isinstance(m, dict)]
+    talk = messages if isinstance(messages, list) else []
+    contents = [m.get("content") for m in talk if isinstance(m, dict)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
-    if any(_names_an_address(part) for part in parts if part.get("type") != "text"):
+    if any(_names_an_address(part) for part in parts):
         raise _refusal(f"{provider} takes images and files as data: URLs only", "messages")
 
 
 def _names_an_address(node: Any) -> bool:
     if isinstance(node, dict):
-        return any(_names_an_address(value) for value in node.values())
+        return node.get("type") != "text" and any(_names_an_address(value) for value in node.values())
+    if isinstance(node, list):
+        return any(_names_an_address(item) for item in node)
     return isinstance(node, str) and _REMOTE.match(node) is not None
 
 

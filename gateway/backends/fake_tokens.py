@@ -1,30 +1,22 @@
 """The fake provider's tokens: real ones, so that limits, meters and prices see numbers like a provider's."""
 
-import functools
 import hashlib
-import importlib.util
-import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import tiktoken
 
 from gateway.backends.fake_text import content_text
+from gateway.ledger.tokens import encoder
 
 _MESSAGE_TOKENS = 3  # around each message, and once more before the answer: OpenAI's chat format
 _IMAGE_TOKENS = 85  # an image in low detail
 _CACHE_MIN, _CACHE_STEP = 1024, 128  # OpenAI caches prompts from 1,024 tokens, in steps of 128
 
 
-@functools.cache
 def encoding() -> tiktoken.Encoding:
-    """o200k_base, from the copy in litellm's package: the original is on a network that need not be there."""
-    spec = importlib.util.find_spec("litellm")
-    if spec is not None and spec.origin is not None:
-        bundled = Path(spec.origin).parent / "litellm_core_utils" / "tokenizers"
-        os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(bundled))
-    return tiktoken.get_encoding("o200k_base")
+    """What the fake counts with, whatever model it is asked for."""
+    return encoder("o200k_base")
 
 
 def pieces(text: str) -> list[str]:

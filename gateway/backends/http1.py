@@ -24,11 +24,15 @@ class HttpError(Exception):
         self.answered = answered
 
 
+class NotHttp(HttpError):
+    """What came is no HTTP answer."""
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """All in seconds."""
 
     connect: float = 5.0
-    first_byte: float = 120.0  # from the request's last byte to the answer's first
+    first_byte: float = 120.0  # from the request's last byte to the answer's head, and to its body from there
     between_bytes: float = 60.0
 
 
@@ -58,7 +62,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        return self._complete and self._keep_alive and not self.closed
+        # A paused one still holds an answer that nobody read to its end.
+        return self._complete and self._keep_alive and not (self._paused or self.closed)
 
     async def exchange(self, request: bytes) -> None:
         """Sends `request` and waits for the answer's head: `status` and `headers`. Raises HttpError."""
@@ -112,9 +117,9 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, kind: type[HttpError] = HttpError) -> None:
         if self._error is None and not self._complete:
-            self._error = HttpError(message, answered=self._head_bytes > 0)
+            self._error = kind(message, answered=self._head_bytes > 0)
         self.abort()
         self._wake()
 
@@ -134,10 +139,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"not an HTTP answer: {error}")
+            self._fail(f"not an HTTP answer: {error}", NotHttp)
             return
         if not self._head_done and self._head_bytes > MAX_HEAD:
-            self._fail(f"the answer's head is over {MAX_HEAD} bytes")
+            self._fail(f"the answer's head is over {MAX_HEAD} bytes", NotHttp)
             return
         self._wake()
 
@@ -161,7 +166,7 @@ class Connection(asyncio.Protocol):
             self._keep_alive, self._junk = False, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._junk:
+        if not (self._junk or self._head_done):  # trailers say nothing that is of use here
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -220,6 +225,8 @@ class Pool:
             connection.abort()
 
     def close(self) -> None:
+        """For good: connections that are released later are closed too."""
+        self._max_idle = 0
         while self._idle:
             self._idle.pop().abort()
 

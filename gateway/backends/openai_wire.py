@@ -6,12 +6,13 @@ The line: what speaks OpenAI's wire over HTTP/1.1 goes here; every other provide
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway.backends.base import UpstreamRequest
-from gateway.backends.http1 import Connection, HttpError, Pool, Timeouts
+from gateway.backends.http1 import Connection, HttpError, NotHttp, Pool, Timeouts
 from gateway.backends.wire import read_error
 from gateway.errors import BackendError, StreamBroken
 from gateway.privacy.egress import Door, assert_local
@@ -55,10 +56,10 @@ class OpenAIWire:
 
     async def send(self, request: UpstreamRequest) -> "WireResponse":
         self._door.check(request.permit, request.call_id)
-        body = msgspec.json.encode(request.body)
+        body = _encode(request.body)
         head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
         connection = await self._exchange(head.encode("latin-1") + body)
-        response = WireResponse(connection, self._pool, self._timeouts.between_bytes)
+        response = WireResponse(connection, self._pool, self._timeouts)
         if connection.status >= 300:
             raise await _failure(response, connection)
         return response
@@ -85,6 +86,8 @@ class OpenAIWire:
             raise BackendError(
                 ErrorClass.CONNECTION, f"backend {self.name} cannot be reached", status=503
             ) from error
+        except NotHttp as error:
+            raise BackendError(ErrorClass.SERVER_ERROR, f"backend {self.name}: {error}") from error
         except HttpError as error:
             raise BackendError(ErrorClass.CONNECTION, f"backend {self.name}: {error}") from error
 
@@ -106,19 +109,20 @@ class OpenAIWire:
 class WireResponse:
     """An answer whose head has come; see `backends.base.UpstreamResponse`."""
 
-    def __init__(self, connection: Connection, pool: Pool, between_bytes_s: float) -> None:
+    def __init__(self, connection: Connection, pool: Pool, timeouts: Timeouts) -> None:
         self.status = connection.status
         self.content_type = connection.headers.get("content-type", "application/json")
         self._connection: Connection | None = connection
-        self._pool, self._between_bytes_s = pool, between_bytes_s
+        self._pool, self._timeouts = pool, timeouts
 
     async def chunks(self) -> AsyncIterator[bytes]:
         if self._connection is None:
             return
         body = self._connection.chunks()
+        patience = self._timeouts.first_byte  # a model server sends the head, then thinks
         while True:
             try:
-                async with asyncio.timeout(self._between_bytes_s):
+                async with asyncio.timeout(patience):
                     chunk = await anext(body, None)
             except TimeoutError as error:
                 raise StreamBroken("the backend fell silent") from error
@@ -127,11 +131,19 @@ class WireResponse:
             if chunk is None:
                 return
             yield chunk
+            patience = self._timeouts.between_bytes
 
     async def aclose(self) -> None:
         if self._connection is not None:
             self._pool.release(self._connection)  # which aborts it unless the answer is complete
             self._connection = None
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except RecursionError as error:
+        raise BackendError(ErrorClass.REFUSED, "the request is nested too deeply", status=400) from error
 
 
 async def _failure(response: WireResponse, connection: Connection) -> BackendError:
@@ -150,7 +162,7 @@ async def _failure(response: WireResponse, connection: Connection) -> BackendErr
     return BackendError(
         error.error_class,
         error.message,
-        status=connection.status if connection.status >= 400 else 502,
+        status=connection.status if 400 <= connection.status < 600 else 502,
         type=error.type,
         code=error.code,
         param=error.param,

@@ -1,6 +1,7 @@
 """What the gateway must know of OpenAI's wire while bytes pass: usage, the end, errors. It reads no more."""
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,21 +13,25 @@ MAX_EVENT = 4 * 1024 * 1024  # bytes of one server-sent event
 DONE = b"data: [DONE]\n\n"
 
 
+# The bound keeps a backend's nonsense out of the ledger's 64-bit columns: the usage is then unreadable.
+Tokens = Annotated[int, msgspec.Meta(le=10**12)]
+
+
 class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
 
 
 class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Tokens | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
-    cache_creation_input_tokens: int | None = None  # as litellm passes Anthropic's on
+    cache_creation_input_tokens: Tokens | None = None  # as litellm passes Anthropic's on
 
 
 class _Body(msgspec.Struct):
@@ -88,6 +93,24 @@ def answer_text(body: bytes) -> str:
     return "\n".join((c.message.content if c.message else c.text) or "" for c in choices)
 
 
+# The space after `data:` is optional in server-sent events.
+_FIRST_DATA = re.compile(rb"^data: ?(.*?)\r?\n\r?\n", re.MULTILINE | re.DOTALL)
+_DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
+_ERROR = re.compile(rb'\{\s*"error"\s*:(?!\s*null)')
+_ERROR_EVENT = re.compile(rb"^data: ?" + _ERROR.pattern, re.MULTILINE)
+
+
+def first_data(events: bytes) -> bytes | None:
+    """The data of the first event that has any; None while it is not whole."""
+    found = _FIRST_DATA.search(events)
+    return found[1] if found else None
+
+
+def is_error(data: bytes) -> bool:
+    """Whether an event's data is an error."""
+    return _ERROR.match(data) is not None
+
+
 class StreamMeter:
     """Passes server-sent events on whole and notes usage, `[DONE]` and errors in them.
 
@@ -117,9 +140,9 @@ class StreamMeter:
 
     def _read(self, events: bytes) -> bytes:
         self.events += events.count(b"data:")
-        if events.startswith(b"data: [DONE]") or b"\ndata: [DONE]" in events:
+        if b"[DONE]" in events and _DONE.search(events):
             self.done = True
-        if b'data: {"error"' in events:
+        if b'"error"' in events and _ERROR_EVENT.search(events):
             self.failed = True
         if b'"usage":{' in events or b'"usage": {' in events:
             return self._read_usage(events)
@@ -128,7 +151,7 @@ class StreamMeter:
     def _read_usage(self, events: bytes) -> bytes:
         kept = []
         for event in events.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
-            usage_only = event.startswith(b"data: {") and self._note_usage(event[6:])
+            usage_only = event.startswith(b"data:") and self._note_usage(event[5:])
             if not (usage_only and self._strip):
                 kept.append(event + b"\n\n")
         return b"".join(kept)

@@ -1,5 +1,6 @@
 """`headgate serve`: the gateway process."""
 
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,10 @@ import typer
 import uvicorn
 
 from gateway.app import build_app
-from gateway.settings import load_settings
+from gateway.errors import ConfigError
+from gateway.settings import Listen, load_settings
 
+BACKLOG = 2048  # connections that wait while the process starts or is busy
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Path of headgate.yaml.")]
 
 
@@ -19,18 +22,35 @@ def serve(config: ConfigOption = Path("headgate.yaml")) -> None:
     """
     settings = load_settings(config)
     app = build_app(settings)
-    typer.echo(
-        f"headgate on http://{settings.listen.host}:{settings.listen.port}/v1, policy {app.policy.label}"
+    listener = listen(settings.listen, str(config))
+    host, port = listener.getsockname()[:2]
+    typer.echo(f"headgate on http://{host}:{port}/v1, policy {app.policy.label}")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            loop="uvloop",
+            lifespan="on",
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=30,
+        )
     )
-    uvicorn.run(
-        app,
-        host=settings.listen.host,
-        port=settings.listen.port,
-        http="httptools",
-        loop="uvloop",
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_level="warning",
-        timeout_graceful_shutdown=30,
-    )
+    server.run(sockets=[listener])
+
+
+def listen(address: Listen, source: str) -> socket.socket:
+    """Takes the port before anything else starts; port 0 takes a free one. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            source, [f"listen: {address.host}:{address.port} cannot be taken: {error.strerror}"]
+        ) from error
+    listener.listen(BACKLOG)
+    return listener

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.backends.wire import error_event
 from gateway.errors import ApiError, BadRequest, TooLarge
 from gateway.monitor.metrics import Metrics
 from gateway.pipeline import Incoming, Pipeline
@@ -79,7 +80,7 @@ class Dataplane:
         )
 
     async def _body(self, declared: str, receive: Receive) -> bytes:
-        if declared.isdigit() and int(declared) > self._limits.max_body:
+        if declared.isdecimal() and int(declared) > self._limits.max_body:
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0
@@ -97,7 +98,10 @@ class Dataplane:
                         return b"".join(chunks) if len(chunks) > 1 else chunks[0]
         except TimeoutError:
             raise BadRequest(
-                f"The request body did not arrive within {self._limits.body_timeout:g} s.", status=408
+                f"The request body did not arrive within {self._limits.body_timeout:g} s.",
+                status=408,
+                code="request_timeout",
+                headers={"connection": "close"},
             ) from None
 
     def _too_large(self) -> TooLarge:
@@ -122,16 +126,19 @@ class Dataplane:
             watcher.cancel()
             if not task.done():
                 task.cancel()  # the server itself is stopping
+                await asyncio.wait((task,))
 
 
 class AsgiReply:
     """`pipeline.Reply` over ASGI."""
 
     def __init__(self, send: Send, call_id: str) -> None:
-        self._send, self._call_id, self._started, self._ended = send, call_id, False, False
+        self._send, self._call_id = send, call_id
+        self._started = self._streaming = self._ended = False
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self._started = True
+        self._streaming = headers.get("content-type", "").startswith("text/event-stream")
         named = {"x-headgate-call-id": self._call_id, "x-request-id": self._call_id} | dict(headers)
         await self._send(
             {
@@ -150,12 +157,14 @@ class AsgiReply:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def error(self, error: ApiError) -> None:
-        """Renders `error`, unless the answer has begun: then only its end is left to send."""
+        """Renders `error`; in a stream that has begun, as an event, so that its end is not taken for a good one."""
         if not self._started:
             body = error.body()
             headers = {"content-type": "application/json", "content-length": str(len(body))} | error.headers
             await self.start(error.status, headers)
             await self.write(body)
+        elif self._streaming:
+            await self.write(error_event(error.message, error.code or "internal"))
         await self.end()
 
 

@@ -32,9 +32,9 @@ def count_text(model: str, text: str) -> int:
     Special tokens in the text count as the plain text they are. The first call for an encoding takes
     some 0.2 s to load it.
     """
-    encoder = _encoder(_encoding_name(model))
+    reader = encoder(_encoding_name(model))
     pieces = range(0, len(text), _PIECE_CHARS)
-    return sum(len(encoder.encode_ordinary(text[i : i + _PIECE_CHARS])) for i in pieces)
+    return sum(len(reader.encode_ordinary(text[i : i + _PIECE_CHARS])) for i in pieces)
 
 
 def _encoding_name(model: str) -> str:
@@ -46,7 +46,7 @@ def _encoding_name(model: str) -> str:
 
 
 @cache
-def _encoder(name: str) -> tiktoken.Encoding:
+def encoder(name: str) -> tiktoken.Encoding:
     """The encoding from the files inside litellm's package, so that no network is needed.
 
     tiktoken looks for the SHA-1 of a file's public address in TIKTOKEN_CACHE_DIR, which is how litellm

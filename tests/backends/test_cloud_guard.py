@@ -11,6 +11,7 @@ import pytest
 
 from gateway.backends.base import UpstreamRequest
 from gateway.backends.cloud import CloudBackend
+from gateway.backends.cloud_providers import origin
 from gateway.errors import BackendError, ConfigError, EgressRefused
 from gateway.privacy.egress import Door
 from router_policies.types import ErrorClass
@@ -84,7 +85,7 @@ def _request(stream: bool = False) -> UpstreamRequest:
 
 def test_unknown_providers_are_refused_at_the_start() -> None:
     """A provider that was not seen to use the given client cannot be configured."""
-    door = Door(backend="cloud", zone=ZONE, allowed=[])
+    door = Door(backend="cloud", zone=ZONE, allowed=[origin("bedrock")])
     with pytest.raises(ConfigError, match="bedrock"):
         CloudBackend("cloud", ZONE, door, provider="bedrock", api_key="k")
 

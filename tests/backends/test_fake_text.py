@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.backends.fake_text import instance
@@ -49,6 +49,7 @@ SCHEMAS = st.recursive(
 )
 
 
+@settings(deadline=None)  # another process may have the processor
 @given(SCHEMAS)
 def test_an_instance_fits_its_schema(schema: dict[str, Any]) -> None:
     """For any schema of the kind that structured outputs allow."""
@@ -69,6 +70,7 @@ def test_references_and_recursion() -> None:
     assert made["next"] is None
 
 
+@settings(deadline=None)  # another process may have the processor
 @given(st.text())
 def test_pieces_make_up_the_text(text: str) -> None:
     """Also where a character is made of several tokens."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,38 @@ raise SystemExit(3)
 """
 
 
-def stand_in(tmp_path: Path, source: str, **options: object) -> VllmProcess:
-    """A process whose `vllm.entrypoints.openai.api_server` is `source`."""
-    module = tmp_path / "python" / "vllm" / "entrypoints" / "openai" / "api_server.py"
-    module.parent.mkdir(parents=True)
-    module.write_text(source)
-    environment = {"PYTHONPATH": str(tmp_path / "python")}
-    settings = {"log_path": tmp_path / "logs" / "vllm.log", "api_key": "sk-secret", **options}
-    return VllmProcess(tmp_path, "tiny", free_port(), environment=environment, **settings)
+class StandIn:
+    """Makes processes whose `vllm.entrypoints.openai.api_server` is a given source, and stops them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.made: list[VllmProcess] = []
+
+    def __call__(self, source: str, **options: int) -> VllmProcess:
+        package = self._folder / "python" / "vllm" / "entrypoints" / "openai"
+        package.mkdir(parents=True)
+        for level in (package.parents[1], package.parents[0], package):
+            (level / "__init__.py").touch()
+        (package / "api_server.py").write_text(source)
+        process = VllmProcess(
+            self._folder,
+            "tiny",
+            free_port(),
+            log_path=self._folder / "logs" / "vllm.log",
+            api_key="sk-secret",
+            environment={"PYTHONPATH": str(self._folder / "python")},
+            **options,
+        )
+        self.made.append(process)
+        return process
+
+
+@pytest.fixture
+async def stand_in(tmp_path: Path) -> AsyncIterator[StandIn]:
+    made = StandIn(tmp_path)
+    yield made
+    for process in made.made:
+        await process.stop(timeout_s=0.2)
 
 
 def alive(pid: int) -> bool:
@@ -70,57 +95,49 @@ async def child_of(process: VllmProcess) -> int:
     return int(process.log_tail().partition("child ")[2].split()[0])
 
 
-async def test_ready_means_warm(tmp_path: Path) -> None:
+async def test_ready_means_warm(stand_in: StandIn) -> None:
     """It is ready when it is healthy and has answered a completion, with the key; progress is reported."""
-    process = stand_in(tmp_path, SERVER)
+    process = stand_in(SERVER)
     seen: list[str] = []
     process.start()
-    try:
-        assert await process.wait_ready(lambda seconds, line: seen.append(line)) > 0
-        assert "warm-up after 3" in process.log_tail()
-        assert "loading the model" in seen
-        assert seen[-1] == "warming up"
-    finally:
-        await process.stop()
+    assert await process.wait_ready(lambda seconds, line: seen.append(line)) > 0
+    assert "warm-up after 3" in process.log_tail()
+    assert "loading the model" in seen
+    assert seen[-1] == "warming up"
+    await process.stop()
     assert process.pid is None
 
 
-async def test_secret_is_not_on_the_command_line(tmp_path: Path) -> None:
+async def test_secret_is_not_on_the_command_line(stand_in: StandIn) -> None:
     """Every user of the machine can read a process's arguments; the key is not among them."""
-    process = stand_in(tmp_path, SERVER)
+    process = stand_in(SERVER)
     process.start()
-    try:
-        await process.wait_ready()
-        arguments = command_line(process)
-        assert b"--enable-lora" in arguments
-        assert b"sk-secret" not in arguments
-    finally:
-        await process.stop()
+    await process.wait_ready()
+    arguments = command_line(process)
+    assert b"--enable-lora" in arguments
+    assert b"sk-secret" not in arguments
 
 
-async def test_early_end_shows_the_log(tmp_path: Path) -> None:
+async def test_early_end_shows_the_log(stand_in: StandIn) -> None:
     """A server that ends while it starts is an error at once, with its exit status and last words."""
-    process = stand_in(tmp_path, "import sys; print('no such model'); sys.exit(7)")
+    process = stand_in("import sys; print('no such model'); sys.exit(7)")
     process.start()
     with pytest.raises(VllmFailed, match=r"(?s)exit status 7.*no such model"):
         await process.wait_ready()
     await process.stop()
 
 
-async def test_never_ready(tmp_path: Path) -> None:
+async def test_never_ready(stand_in: StandIn) -> None:
     """A server that hangs while it starts is given up after the time-out."""
-    process = stand_in(tmp_path, "import signal; print('stuck', flush=True); signal.pause()")
+    process = stand_in("import signal; print('stuck', flush=True); signal.pause()")
     process.start()
-    try:
-        with pytest.raises(VllmFailed, match="was not ready"):
-            await process.wait_ready(timeout_s=0.3)
-    finally:
-        await process.stop()
+    with pytest.raises(VllmFailed, match="was not ready"):
+        await process.wait_ready(timeout_s=0.3)
 
 
-async def test_stop_takes_the_whole_group(tmp_path: Path) -> None:
+async def test_stop_takes_the_whole_group(stand_in: StandIn) -> None:
     """Server and engine that ignore the polite request are killed, both, in the given time."""
-    process = stand_in(tmp_path, STUBBORN)
+    process = stand_in(STUBBORN)
     process.start()
     child = await child_of(process)
     await until(lambda: "deaf" in process.log_tail())
@@ -133,9 +150,9 @@ async def test_stop_takes_the_whole_group(tmp_path: Path) -> None:
     await process.stop()  # again is no error
 
 
-async def test_orphaned_engine_is_stopped(tmp_path: Path) -> None:
+async def test_orphaned_engine_is_stopped(stand_in: StandIn) -> None:
     """An engine whose server has died is killed too, or it would hold memory and port."""
-    process = stand_in(tmp_path, ORPHANING)
+    process = stand_in(ORPHANING)
     process.start()
     child = await child_of(process)
     await until(lambda: process.pid is None)
@@ -144,9 +161,9 @@ async def test_orphaned_engine_is_stopped(tmp_path: Path) -> None:
     await until(lambda: not alive(child))
 
 
-async def test_starts_once(tmp_path: Path) -> None:
+async def test_starts_once(stand_in: StandIn) -> None:
     """A second start while it runs is an error, after a stop it is not."""
-    process = stand_in(tmp_path, "import signal; signal.pause()")
+    process = stand_in("import signal; signal.pause()")
     process.start()
     with pytest.raises(VllmFailed, match="runs already"):
         process.start()
@@ -155,10 +172,10 @@ async def test_starts_once(tmp_path: Path) -> None:
     await process.stop()
 
 
-def test_rank_is_one_that_vllm_takes(tmp_path: Path) -> None:
+def test_rank_is_one_that_vllm_takes(stand_in: StandIn) -> None:
     """vLLM takes certain ranks only; more than the largest is refused before anything starts."""
     with pytest.raises(VllmFailed, match="up to 512"):
-        stand_in(tmp_path, "", max_lora_rank=513)
+        stand_in("", max_lora_rank=513)
 
 
 async def test_real_vllm(vllm: RunningVllm) -> None:

@@ -51,13 +51,23 @@ def test_every_fault_of_a_job_is_named(job: Job) -> None:
 def test_wishes_win_over_what_is_derived(job: Job) -> None:
     """What the user sets is used as it is."""
     wished = msgspec.structs.replace(job, epochs=2, batch_size=5, learning_rate=1e-4)
-    assert hyperparameters(wished, 100, 10**9) == Hyperparameters(epochs=2, batch_size=5, learning_rate=1e-4)
+    assert hyperparameters(wished, range(100), 10**9) == Hyperparameters(
+        epochs=2, batch_size=5, learning_rate=1e-4
+    )
 
 
 def test_more_rows_need_fewer_epochs_and_larger_models_smaller_steps(job: Job) -> None:
     """The derived values stay inside their bounds from 10 rows to a million."""
-    few, many = hyperparameters(job, 10, 4_000_000), hyperparameters(job, 1_000_000, 70_000_000_000)
+    few, many = hyperparameters(job, range(10), 4_000_000), hyperparameters(job, range(10**6), 70 * 10**9)
     assert few.epochs == 30
     assert many.epochs == 3
     assert 1e-4 <= many.learning_rate < few.learning_rate <= 5e-3
     assert Hyperparameters(epochs=3, batch_size=8, learning_rate=1e-3).steps(17) == 9
+
+
+def test_prompts_are_thinned_only_where_answers_repeat(job: Job) -> None:
+    """Classification gains by it; extraction and free text need every word."""
+    assert hyperparameters(job, ["a", "b"] * 50, 4_000_000).prompt_dropout > 0
+    assert hyperparameters(job, [f"answer {n}" for n in range(100)], 4_000_000).prompt_dropout == 0
+    wished = msgspec.structs.replace(job, prompt_dropout=0.0)
+    assert hyperparameters(wished, ["a", "b"] * 50, 4_000_000).prompt_dropout == 0

@@ -17,7 +17,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    tokens._encoder.cache_clear()
+    tokens.encoder.cache_clear()
 
 
 @pytest.mark.usefixtures("offline")
