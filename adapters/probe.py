@@ -73,8 +73,13 @@ def verdict(probes: Sequence[Probe], answers: Sequence[Answers]) -> Iterator[str
     wrong = [(asked, said) for asked, said in pairs if differs(asked, said.adapter)]
     if wrong:
         yield f"{len(wrong)} of {len(pairs)} probes are answered wrongly: {_diagnosis(pairs, wrong)}"
-    elif not any(differs(asked, said.base) for asked, said in pairs):
+    elif not any(_tells_apart(asked, said.base) for asked, said in pairs):
         yield "no probe can tell the adapter from its base: their answers are the same"
+
+
+def _tells_apart(asked: Probe, base: Completion) -> bool:
+    """Whether the base answers otherwise than the adapter, by what was recorded or by what it says now."""
+    return asked.completion.strip() != asked.base_completion.strip() or differs(asked, base)
 
 
 def differs(asked: Probe, said: Completion) -> bool:

@@ -79,6 +79,7 @@ class Reconciler:
         self._in_flight, self._on_change = in_flight, on_change
         self._interval_s, self._grace_s, self._clock, self._clock_ns = interval_s, grace_s, clock, clock_ns
         self._aliases: Mapping[str, Alias] = {}
+        self._aliases_known = asyncio.Event()
         self._retries: dict[tuple[str, str], _Retry] = {}
         self._told = Served()
         self.tended: dict[str, Tended] = {}  # by replica, what the last look found and did
@@ -95,7 +96,11 @@ class Reconciler:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._repeat(self.refresh))
             for name in self._fleet.names:
-                loops.create_task(self._repeat(partial(self.tend, name)))
+                loops.create_task(self._tend_always(name))
+
+    async def _tend_always(self, name: str) -> None:
+        await self._aliases_known.wait()  # a first look without them would find nothing to do
+        await self._repeat(partial(self.tend, name))
 
     async def _repeat(self, step: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -114,6 +119,7 @@ class Reconciler:
     async def refresh(self) -> Served:
         """Read the aliases again: call it after a release or a rollback to have it seen at once."""
         self._aliases = await asyncio.to_thread(self._registry.aliases)
+        self._aliases_known.set()
         return self._publish()
 
     async def tend(self, name: str) -> Tended:

@@ -12,7 +12,7 @@ import msgspec
 
 from adapters.manifest import NAME_PATTERN
 
-MAXIMUM_RANK = 16  # vLLM's default --max-lora-rank; a larger adapter would be refused at load
+DEFAULT_RANK = 16  # the largest that vLLM takes unless it is started with another --max-lora-rank
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can serve
 ROWS_PER_LABEL = 5  # from so many rows for each distinct answer on, a data set is taken for a classification
 CLASSIFICATION_DROPOUT = 0.2
@@ -37,7 +37,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     held_out_share: float = 0.2
     seed: int = 0
     qlora: bool = False
-    rank: int = MAXIMUM_RANK
+    rank: int = DEFAULT_RANK
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -79,14 +79,14 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
 def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyperparameters:
     """The job's wishes, with what it leaves open derived from the training answers and the base's parameters.
 
-    Small batches for few rows; epochs enough for some 160 steps, but at least 3. The learning rate falls
+    Small batches for few rows; epochs enough for some 280 steps, but at least 3. The learning rate falls
     with the cube root of the model's size, from 2e-4 at 7 billion, which is ten times the habit of full
     fine-tuning. Where answers repeat, the task is to classify, and tokens are dropped from prompts: labels
     hang on more than one word, while extraction needs every one.
     """
     rows, labels = len(answers), len(set(answers))
     batch_size = job.batch_size or (8 if rows < 100 else 16)
-    epochs = job.epochs or max(3, min(30, round(160 * batch_size / rows)))
+    epochs = job.epochs or max(3, min(30, round(280 * batch_size / rows)))
     rate = job.learning_rate or min(5e-3, max(1e-4, 2e-4 * (7e9 / parameters) ** (1 / 3)))
     dropout = job.prompt_dropout
     if dropout is None:

@@ -57,6 +57,8 @@ def run(job: Job, on_event: Callable[[AnyEvent], None] = lambda event: None) -> 
 
     `on_event` is called with each event as it comes; what it raises stops the training and is passed on.
     """
+    if faults := job.faults():
+        return Result(reason="; ".join(faults))
     with Training(job) as training:
         for event in training.events():
             on_event(event)

@@ -6,7 +6,6 @@ then scored.
 """
 
 import hashlib
-import random
 from collections.abc import Iterable
 
 import msgspec
@@ -50,13 +49,6 @@ def given_split(train: Iterable[Row], held_out: Iterable[Row]) -> Split:
     kept = deduplicate(train)
     seen = {prompt_key(row) for row in kept}
     return Split(kept, tuple(row for row in deduplicate(held_out) if prompt_key(row) not in seen))
-
-
-def shuffled(rows: Iterable[Row], seed: int) -> list[Row]:
-    """The rows in a seeded order."""
-    order = list(rows)
-    random.Random(seed).shuffle(order)
-    return order
 
 
 def deduplicate(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -15,6 +15,7 @@ is fixed beforehand: the held-out rows choose nothing. The optimizer loop is in 
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -57,7 +58,7 @@ from finetune.score import exact_matches
 from finetune.split import Split, given_split, split_rows
 
 CHECKPOINT_ABOVE = 1_000_000_000  # parameters from which activations are computed twice to save memory
-
+GRACE_SECONDS = 5.0  # to clear up in when the launcher is gone
 
 Emit = Callable[[AnyEvent], None]
 
@@ -196,6 +197,7 @@ def main() -> None:
     job = job_from_json(sys.argv[1])
     if FOLLOW in sys.argv[2:]:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that unfinished files are cleared away
     os.nice(10)  # a gateway on the same machine answers first
     # Libraries print to stdout; it is kept for events, and they get stderr.
     events, sys.stdout = sys.stdout, sys.stderr
@@ -219,6 +221,8 @@ def _end_with_parent() -> None:
     """The launcher holds the other end of stdin: when it is gone, however it ended, so are we."""
     # Not through `sys.stdin`: its lock would still be held when the interpreter shuts down.
     os.read(sys.stdin.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
     os._exit(1)
 
 

@@ -21,15 +21,26 @@
 Paths are relative to the file.
 """
 
+import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Hashable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    ValidationError,
+)
 
 from gateway.errors import ConfigError
 from router_policies.errors import did_you_mean
@@ -37,18 +48,27 @@ from router_policies.names import SLUG
 from router_policies.types import PrivacyClass, Zone
 
 Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PRINTABLE = re.compile(r"[!-~]+")
 
 
 def _class(value: object) -> object:
-    return PrivacyClass.parse(value) if isinstance(value, str) else value
+    if isinstance(value, PrivacyClass):
+        return value
+    return PrivacyClass.parse(str(value))
 
 
 def _http_url(value: str) -> str:
+    """Messages repeat nothing of a URL with credentials in it."""
+    if not _PRINTABLE.fullmatch(value):
+        raise ValueError("a URL is printable ASCII without spaces")
     parts = urlsplit(value)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("a backend's URL holds no credentials, query or fragment; use api_key_env")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{value!r} is not an http(s) URL")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("a backend's URL holds no credentials, query or fragment; use api_key_env")
+    if parts.port == 0:  # reading it raises ValueError where it is no port at all
+        raise ValueError("port 0 cannot be reached")
     return value.rstrip("/")
 
 
@@ -69,7 +89,7 @@ class Listen(Part):
 
 class ZoneSettings(Part):
     ceiling: ClassName
-    local: bool = False
+    local: StrictBool = False
 
 
 class BackendSettings(Part):
@@ -120,7 +140,7 @@ class KeySettings(Part):
     team: Slug
     tags: tuple[str, ...] = ()
     privacy_floor: ClassName = PrivacyClass.PUBLIC
-    admin: bool = False
+    admin: StrictBool = False
 
 
 class PriceSettings(Part):
@@ -145,7 +165,7 @@ class LimitSettings(Part):
 class Settings(Part):
     listen: Listen = Listen()
     state: Path = Path("var")
-    database: str = ""  # SQLAlchemy URL; empty: SQLite below `state`
+    database: Annotated[str, Field(repr=False)] = ""  # SQLAlchemy URL; empty: SQLite below `state`
     policy: Path
     zones: Annotated[dict[Slug, ZoneSettings], Field(min_length=1)]
     backends: Annotated[dict[Slug, AnyBackend], Field(min_length=1)]
@@ -172,14 +192,14 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     source = str(path)
     document = read_yaml(path)
     if not isinstance(document, dict):
-        raise ConfigError(source, ["the file must hold a mapping; `headgate init` writes an example"])
+        raise ConfigError(source, ["the file must hold a mapping; deploy/example holds one"])
     problems: list[str] = []
     _fill_secrets(document, environment, problems)
+    problems += _contradictions(document)
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(source, problems + [_line(e) for e in error.errors(include_url=False)]) from None
-    problems += _contradictions(settings)
+        raise ConfigError(source, [_line(e) for e in error.errors(include_url=False)] + problems) from None
     if problems:
         raise ConfigError(source, problems)
     base = path.resolve().parent
@@ -189,44 +209,103 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
 def read_yaml(path: Path) -> object:
     """Raises ConfigError with the line, never a traceback."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"is not YAML: {' '.join(str(error).split())}"]) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """A key that stands twice in one mapping is an error: YAML's own rule would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen |= {key.value} if isinstance(key.value, str) else set()
+        return super().construct_mapping(node, deep)
+
+
 def _fill_secrets(document: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> None:
-    backends = document.get("backends")
-    for name, backend in backends.items() if isinstance(backends, dict) else ():
-        if not isinstance(backend, dict):
-            continue
+    for name, backend in _mappings(document, "backends"):
         if backend.pop("api_key", None) is not None:
             problems.append(f"backends.{name}.api_key: secrets do not belong in this file; use api_key_env")
         variable = backend.get("api_key_env")
         if isinstance(variable, str) and variable:
-            if not environment.get(variable):
-                problems.append(f"backends.{name}.api_key_env: the environment has no {variable}")
             backend["api_key"] = SecretStr(environment.get(variable, ""))
+            problem = _variable_problem(variable, environment)
+            if problem:
+                problems.append(f"backends.{name}.api_key_env: {problem}")
 
 
-def _contradictions(settings: Settings) -> Iterator[str]:
-    for name, backend in settings.backends.items():
-        if backend.zone not in settings.zones:
-            known = did_you_mean(backend.zone, settings.zones)
-            yield f"backends.{name}.zone: unknown zone {backend.zone!r}{known}"
-        elif isinstance(backend, LitellmSettings) and settings.zones[backend.zone].local:
-            yield f"backends.{name}.zone: a litellm backend is never in a local zone"
-    bases = {b.model for b in settings.backends.values() if isinstance(b, VllmSettings)}
+def _variable_problem(variable: str, environment: Mapping[str, str]) -> str:
+    if not _VARIABLE.fullmatch(variable):  # perhaps the secret itself: it is not repeated
+        return "is not the name of an environment variable"
+    if not environment.get(variable):
+        return f"the environment has no {variable}"
+    if not _PRINTABLE.fullmatch(environment[variable]):
+        return f"the value of {variable} holds a space, a line end or what is not ASCII"
+    return ""
+
+
+def _contradictions(document: dict[str, Any]) -> Iterator[str]:
+    """What no key shows by itself. Reads the raw document, so that it can be listed beside all else."""
+    zones = dict(_mappings(document, "zones"))
+    bases = set()
+    for name, backend in _mappings(document, "backends"):
+        kind, zone = backend.get("kind"), backend.get("zone")
+        if kind == "vllm":
+            bases.add(str(backend.get("model", "")))
+        if not isinstance(zone, str):
+            continue
+        if zone not in zones:
+            yield f"backends.{name}.zone: unknown zone {zone!r}{did_you_mean(zone, map(str, zones))}"
+        elif zones[zone].get("local"):
+            if kind == "litellm":
+                yield f"backends.{name}.zone: a litellm backend is never in a local zone"
+        elif _unencrypted(backend.get("url")):
+            yield f"backends.{name}.url: traffic to zone {zone!r} would travel unencrypted; use https"
     if len(bases) > 1:
         yield f"backends: all of kind vllm must serve one base, not {', '.join(sorted(bases))}"
+    yield from _repeated(document.get("keys"))
+
+
+def _repeated(keys: object) -> Iterator[str]:
     for field in ("id", "sha256"):
-        seen: set[str] = set()
-        for i, key in enumerate(settings.keys):
-            value = getattr(key, field)
-            if value in seen:
+        seen = set()
+        for i, key in enumerate(keys if isinstance(keys, list) else ()):
+            value = key.get(field) if isinstance(key, dict) else None
+            if isinstance(value, str) and value in seen:
                 yield f"keys[{i}].{field}: is already that of another key"
-            seen.add(value)
+            seen.add(str(value))
+
+
+def _unencrypted(url: object) -> bool:
+    """Whether requests to `url` would cross a network in plain text."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:  # the URL's own check says so
+        return False
+    return parts is not None and parts.scheme == "http" and not _loopback(parts.hostname or "")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _mappings(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The named mappings below `key`, as far as they are there."""
+    found = document.get(key)
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if isinstance(value, dict):
+            yield name, value
 
 
 _PARTS: Mapping[str, type[Part]] = {

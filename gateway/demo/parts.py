@@ -44,10 +44,10 @@ async def running(folder: Path, rows: Rows, openai_key: str, screen: Screen) -> 
     """vLLM, the rented model and the gateway, ready for requests."""
     async with AsyncExitStack() as stack:
         rented = await stack.enter_async_context(rented_model(openai_key, (*rows.train, *rows.held_out)))
-        screen.part(f"rented model {CHAT}", rented.url, _what(rented), stand_in=rented.stand_in is not None)
+        screen.part(CHAT, rented.url, _what(rented), stand_in=rented.stand_in is not None)
         vllm_key = secrets.token_urlsafe(24)
         vllm = await stack.enter_async_context(_vllm(folder, vllm_key, screen))
-        screen.part("vLLM", vllm.url, f"a real vLLM on this machine, base {BASE}")
+        screen.part("vLLM", vllm.url, f"vLLM on this machine, base {BASE}")
         keys, port = Keys(), children.free_port(PORT)
         parts = Parts(
             url=f"http://127.0.0.1:{port}",
@@ -63,8 +63,8 @@ async def running(folder: Path, rows: Rows, openai_key: str, screen: Screen) -> 
 
 def _what(rented: Rented) -> str:
     if rented.stand_in is None:
-        return "OpenAI's own API, since OPENAI_API_KEY is set; this costs a few cents"
-    return "answers by rule; no real model is rented"
+        return "OpenAI's API (OPENAI_API_KEY is set); costs a cent or so"
+    return "stands in for the rented API, answers by rule"
 
 
 @asynccontextmanager

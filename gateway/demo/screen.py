@@ -22,6 +22,7 @@ from rich.text import Text
 WIDTH = 100  # where no terminal says otherwise
 HEARTBEAT_S = 10.0  # between lines on an output that is no terminal
 LOG_PREFIX = re.compile(r".*\.py:\d+\]\s*")  # vLLM: who, when, which file
+PLAIN = re.compile(r"[\w /]+")  # what the demo itself says, such as: warming up
 LAST_LINE = 58  # characters of a log's last line
 
 
@@ -69,7 +70,7 @@ class Screen:
     def part(self, name: str, url: str, what: str, *, stand_in: bool = False) -> None:
         """A part that runs now."""
         mark = "[yellow]STAND-IN[/yellow]" if stand_in else "[green]real    [/green]"
-        self._console.print(f"  {mark}  [bold]{name:<26}[/bold] {url:<30} {what}", soft_wrap=True)
+        self._console.print(f"  {mark}  [bold]{name:<11}[/bold]  {url:<26}  {what}", soft_wrap=True)
 
     def check(self, holds: bool, text: str) -> None:
         mark = "[green]✓[/green]" if holds else "[red]✗[/red]"
@@ -92,7 +93,7 @@ class Screen:
     def counting(self, what: str, total: int) -> Iterator[Callable[[], None]]:
         """A bar over `total` steps; the callable takes one step."""
         if not self.live:
-            self.note(f"  {what}: {total}")
+            self.note(f"  {what}, {total} times")
             yield lambda: None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -114,13 +115,15 @@ class _Heartbeat:
 
 
 def _gist(line: str) -> str:
-    """A log line without its time and place."""
-    return LOG_PREFIX.sub("", line)[:LAST_LINE]
+    """A log line without its time and place; nothing of one that goes on with the line before."""
+    prefix = LOG_PREFIX.match(line)
+    gist = line[prefix.end() :] if prefix else line if PLAIN.fullmatch(line) else ""
+    return gist[:LAST_LINE]
 
 
 def table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
     """An empty table; columns in `right` hold numbers, those in `whole` are never broken."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in columns:
         made.add_column(
             name,

@@ -13,32 +13,20 @@ from gateway.demo import children, tour
 from gateway.demo.checks import Checks
 from gateway.demo.client import Client
 from gateway.demo.config import BASE, TASK
-from gateway.demo.parts import Parts, running
+from gateway.demo.parts import running
 from gateway.demo.rented import ERROR_RATE
 from gateway.demo.rows import Rows, label, messages, question, split_into
 from gateway.demo.screen import Screen
-from gateway.demo.tables import COST_NOTE, live_table, shift_table, tour_table
-from gateway.demo.traffic import PER_SECOND, Batch, LiveTraffic, ask_all
-from gateway.errors import HeadgateError
+from gateway.demo.stage import Stage, Unmet
+from gateway.demo.swap import fine_tune
+from gateway.demo.tables import COST_NOTE, shift_table, tour_table
+from gateway.demo.traffic import Batch, LiveTraffic, ask_all
 
-SWAP_WITHIN_S = 30.0  # from the release until live traffic has met the adapter
-HEARTBEAT_S = 15.0  # between lines on the live traffic where the trainer's bar is not seen
-
-
-class Unmet(HeadgateError):
-    """The demo cannot go on: something that it needs did not come about."""
-
-
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the acts play on."""
-
-    screen: Screen
-    folder: Path
-    rows: Rows
-    parts: Parts
-    app: Client
-    people: Client
-    checks: Checks
+STAND_IN_NOTE = (
+    "That match is no measurement: the stand-in knows the labels, and gets "
+    f"{ERROR_RATE:.0%} of them wrong on purpose."
+)
+REAL_NOTE = "The prompts do not list the labels: the rented model has to guess how they are written."
 
 
 class After(msgspec.Struct, frozen=True):
@@ -80,7 +68,7 @@ async def tell(screen: Screen, folder: Path, *, openai_key: str, detach: bool) -
 async def _acts(stage: Stage) -> None:
     await _tour(stage)
     before = await _before(stage)
-    live = await _fine_tune(stage)
+    live = await fine_tune(stage)
     after = await _after(stage, before)
     _checks(stage, before, live, after)
 
@@ -110,86 +98,27 @@ async def _tour(stage: Stage) -> None:
     )
     seen = [(stop, await stop.send()) for stop in tour.stops(stage.app, stage.people, stage.rows.held_out[0])]
     stage.screen.show(tour_table(seen))
-    stage.screen.note(COST_NOTE + " — : nothing was spent, or a stream, whose cost only the ledger knows.")
-    wrong = [stop.title for stop, answer in seen if not stop.as_expected(answer)]
-    stage.checks.expect(not wrong, f"{len(seen)} requests went where the policy says", "; ".join(wrong))
+    stage.screen.note(COST_NOTE + " No cost: refused, or a stream, whose cost the ledger has.")
+    for stop, answer in seen:
+        if not stop.as_expected(answer):
+            raise Unmet(f"“{stop.title}” was not to be answered so: {answer.status} {answer.error}")
+    stage.checks.expect(True, f"{len(seen)} requests of all kinds went where the policy says")
 
 
 async def _before(stage: Stage) -> Batch:
     screen = stage.screen
     screen.act(3, f"Before: the held-out rows, asked of {TASK}")
     batch = await _ask(stage, TASK)
+    if batch.failed:
+        raise Unmet(f"{batch.failed} of {len(batch.answers)} requests failed")
     screen.say(
         f"{len(batch.answers)} requests, answered by [bold]{batch.who}[/bold]: exact match "
         f"{batch.exact_match:.2f}, ${batch.usd_per_thousand:.5f} per 1,000 requests, "
         f"{1 - batch.owned_share:.0%} left this machine."
     )
-    if stage.parts.rented.stand_in:
-        screen.note(f"The stand-in's exact match is set: a label is wrong in {ERROR_RATE:.0%} of all rows.")
+    screen.note(STAND_IN_NOTE if stage.parts.rented.stand_in else REAL_NOTE)
     await _report(stage)
     return batch
-
-
-async def _fine_tune(stage: Stage) -> LiveTraffic:
-    screen, rows = stage.screen, stage.rows
-    screen.act(4, "Fine-tune an adapter, and swap it in under live traffic")
-    command = [
-        *(
-            "finetune",
-            "--base",
-            BASE,
-            "--data",
-            str(rows.train_file),
-            "--validation",
-            str(rows.held_out_file),
-        ),
-        *("--suffix", TASK, "--output", str(stage.folder / "runs"), "--licence", "Apache-2.0"),
-        *("--gateway", stage.parts.url),
-    ]
-    screen.note(
-        f"Live traffic meanwhile: {PER_SECOND:g} requests a second, the task, private ones and others."
-    )
-    screen.line(f"$ headgate {' '.join(command)}")
-    async with LiveTraffic(stage.app, rows.train) as live:
-        await _train(stage, command, live)
-        try:
-            await asyncio.wait_for(live.swapped.wait(), SWAP_WITHIN_S)
-        except TimeoutError:
-            raise Unmet(f"live traffic did not meet the adapter within {SWAP_WITHIN_S:.0f} s") from None
-    _say_swap(stage, live)
-    return live
-
-
-async def _train(stage: Stage, command: list[str], live: LiveTraffic) -> None:
-    """Runs the public command on this terminal."""
-    environment = {**stage.screen.environment, "HEADGATE_ADMIN_KEY": stage.parts.keys.admin}
-    heartbeat = asyncio.create_task(_heartbeat(stage.screen, live))
-    try:
-        status = await children.run(*command, environment=environment)
-    finally:
-        heartbeat.cancel()
-    if status:
-        raise Unmet(f"`headgate finetune` ended with status {status}: no adapter was released")
-
-
-async def _heartbeat(screen: Screen, live: LiveTraffic) -> None:
-    """On an output that is no terminal the trainer's bar is not seen: a line now and then instead."""
-    while not screen.live:
-        await asyncio.sleep(HEARTBEAT_S)
-        answered = len(live.answers)
-        screen.note(f"  {live.seconds:.0f} s: {answered} live requests answered, {len(live.failed)} failed")
-
-
-def _say_swap(stage: Stage, live: LiveTraffic) -> None:
-    first = live.by_adapter[0]
-    stage.screen.show(live_table(live))
-    stage.screen.say(
-        f"{len(live.answers)} requests during training and swap, [bold]{len(live.failed)} failed[/bold]. "
-        f"[bold]{first.adapter}[/bold] gave its first answer {first.at - live.started:.1f} s after the "
-        "training began; no process was restarted."
-    )
-    for answer in live.failed[:5]:
-        stage.screen.failed(f"failed: status {answer.status}, {answer.error}, {answer.reason}")
 
 
 async def _after(stage: Stage, before: Batch) -> After:
@@ -222,7 +151,7 @@ async def _report(stage: Stage) -> None:
 def _checks(stage: Stage, before: Batch, live: LiveTraffic, after: After) -> None:
     screen, checks = stage.screen, stage.checks
     screen.act(6, "What had to hold")
-    checks.traffic(before, live)
+    checks.traffic(live)
     checks.learning(after.base, after.task)
     checks.shift(before, after.task)
     checks.privacy(stage.parts.rented.stand_in, tour.CARD)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from gateway.demo.client import Answer
 from gateway.demo.config import USD_PER_HOUR
@@ -18,25 +19,25 @@ COST_NOTE = (
 
 def tour_table(seen: Sequence[tuple[Stop, Answer]]) -> Table:
     """Each request, and what the gateway's headers say of it."""
-    made = table(
-        "request", "class", "route", "answered by", "reason", "", "cost", right=("cost",), whole=("",)
-    )
+    made = table("request", "class", "route", "answered by, and why", "HTTP", "cost", right=("HTTP", "cost"))
     for stop, answer in seen:
         made.add_row(
             stop.title,
             answer.privacy,
-            answer.route or "—",
-            f"{answer.backend} {answer.who}" if answer.backend else "—",
-            _short(answer),
+            answer.route or "none",
+            _by_and_why(answer),
             str(answer.status),
             micro_usd(answer.cost_nano),
         )
     return made
 
 
-def _short(answer: Answer) -> str:
-    """The reason, less the route that has a column of its own."""
-    return answer.reason.removeprefix(f"route {answer.route}: ")
+def _by_and_why(answer: Answer) -> Text:
+    """Two lines. Of the reason only what the other columns do not say."""
+    by = f"{answer.backend} {answer.who}" if answer.backend else "nobody"
+    why, _, _ = answer.reason.removeprefix(f"route {answer.route}: ").partition("; falls to")
+    why = "first choice" if "(first choice" in why else why
+    return Text.assemble(by, "\n", (why, "dim"))
 
 
 def live_table(live: LiveTraffic) -> Table:

@@ -41,31 +41,31 @@ class Stop(msgspec.Struct, frozen=True):
 def stops(app: Client, people: Client, row: Row) -> list[Stop]:
     """`row` is a row of the task; `people` has a key whose requests are confidential at least."""
     return [
-        Stop(f"a task for model {TASK}", lambda: app.chat(TASK, messages(row)), RENTED),
+        Stop(f"{TASK}: a task", lambda: app.chat(TASK, messages(row)), RENTED),
         Stop(
-            "the same, marked restricted by a header",
+            "… header restricted",
             lambda: app.chat(TASK, messages(row), extra_headers=RESTRICTED),
             OWNED,
         ),
         Stop(
-            "the same, with a tool",
+            "… with a tool",
             lambda: app.chat(TASK, messages(row), tools=[LOOK_UP], tool_choice="required"),
             RENTED,
         ),
         Stop(f"{CHAT}, streamed", lambda: app.stream(CHAT, said("Name three uses of a lock.")), RENTED),
         Stop(
-            f"{CHAT}, a card number in the prompt",
+            "… with a card number",
             lambda: app.chat(CHAT, said(f"Why was card {CARD} charged twice?")),
             OWNED,
         ),
         Stop(
-            f"{CHAT}, key of a confidential team",
+            "… confidential key",
             lambda: people.chat(CHAT, said("Draft a reply to the applicant.")),
             OWNED,
         ),
-        Stop("an embedding", lambda: app.embed(EMBEDDING, "opening hours"), RENTED),
-        Stop("an embedding of a card number", lambda: app.embed(EMBEDDING, f"card {CARD}"), "", 403),
-        Stop("a model that nobody serves", lambda: app.chat("gpt-9", said("Hello")), "", 404),
+        Stop("embedding", lambda: app.embed(EMBEDDING, "opening hours"), RENTED),
+        Stop("… of a card number", lambda: app.embed(EMBEDDING, f"card {CARD}"), "", 403),
+        Stop("gpt-9, unknown", lambda: app.chat("gpt-9", said("Hello")), "", 404),
     ]
 
 

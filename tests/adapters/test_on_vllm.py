@@ -203,6 +203,27 @@ async def test_template_is_compared(site: Site, trained: Trained, vllm: RunningV
         await probe(site.replica, msgspec.structs.replace(manifest, probes=tuple(other)))
 
 
+async def test_batches_do_not_mix_adapters(site: Site, trained: Trained, vllm: RunningVllm) -> None:
+    """With every adapter slot in use, base and adapters asked at the same time each answer for themselves.
+
+    vLLM's CPU operations let the base answer as the adapter in the last slot (vllm#48421); ours must not.
+    """
+    manifests = [read_manifest(trained[version]) for version in ("v1", "v2")]
+    for slot in range(6):  # of 4
+        await site.replica.load(f"slot-{slot}", trained[("v1", "v2")[slot % 2]])
+    asked = [
+        (model, one.prompt_token_ids, len(one.logprobs))
+        for slot, manifest in ((4, manifests[0]), (5, manifests[1]))
+        for one in manifest.probes
+        for model in (vllm.base, f"slot-{slot}")
+    ]
+    alone = [await site.replica.complete(*one) for one in asked]
+    expected = [one.completion for manifest in manifests for one in manifest.probes]
+    assert [completion.text for completion in alone[1::2]] == expected
+    together = await asyncio.gather(*(site.replica.complete(*one) for one in asked))
+    assert [completion.text for completion in together] == [completion.text for completion in alone]
+
+
 async def test_vllm_refuses_and_lives(
     site: Site, trained: Trained, vllm: RunningVllm, tmp_path: Path
 ) -> None:

@@ -14,10 +14,10 @@ SURE = (-0.02, -0.001, -0.1)
 UNSURE = (-0.02, -0.8, -0.1)
 
 
-def probe(completion: str = "card_desk", logprobs: tuple[float, ...] = SURE) -> Probe:
-    return Probe(
-        prompt_token_ids=(1, 2), completion=completion, logprobs=logprobs, base_completion="report_you_too"
-    )
+def probe(
+    completion: str = "card_desk", logprobs: tuple[float, ...] = SURE, base: str = "report_you_too"
+) -> Probe:
+    return Probe(prompt_token_ids=(1, 2), completion=completion, logprobs=logprobs, base_completion=base)
 
 
 BASE = Completion("report_you", (-1.0, -1.2, -1.4))
@@ -77,9 +77,16 @@ def test_one_wrong_probe_of_many_fails() -> None:
 
 
 def test_probes_must_tell_adapter_from_base() -> None:
-    """Probes that the base answers just as well prove nothing, so they do not pass."""
-    (reason,) = verdict([probe()], [Answers(RIGHT, RIGHT)])
+    """Probes that the base answers just as well prove nothing, so they do not pass.
+
+    A difference that was recorded is enough, and so is one that shows in the certainty alone.
+    """
+    (reason,) = verdict([probe(base="card_desk")], [Answers(RIGHT, RIGHT)])
     assert "no probe can tell" in reason
+    assert not list(verdict([probe()], [Answers(RIGHT, RIGHT)]))
+    assert not list(
+        verdict([probe(base="card_desk")], [Answers(RIGHT, Completion("card_desk", (-0.5,) * 3))])
+    )
 
 
 def test_a_near_tie_may_fall_either_way() -> None:

@@ -226,6 +226,16 @@ async def test_the_loop_sees_an_alias_that_another_gateway_moved(site: Site) -> 
     assert site.seen[-1].aliases == {ALIAS: old}
 
 
+async def test_the_first_look_is_a_whole_one(site: Site) -> None:
+    """Once a new gateway has looked at every replica, what they serve is known: it may call itself ready."""
+    one = await site.release(1)
+    site.fleet = Fleet((site.a.replica, site.b.replica))
+    reconciler = site.fresh_reconciler(interval_s=60)
+    async with running(reconciler):
+        await until(lambda: len(reconciler.tended) == 2)
+        assert reconciler.served.aliases == {ALIAS: one}
+
+
 async def test_one_hanging_replica_holds_up_nobody(site: Site) -> None:
     """While one replica never answers, the other is tended and aliases move."""
     old, new = await site.release(1), await site.release(2)

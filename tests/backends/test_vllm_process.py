@@ -47,6 +47,20 @@ raise SystemExit(3)
 """
 
 
+MODULES = (
+    "vllm/__init__.py",
+    "vllm/entrypoints/__init__.py",
+    "vllm/entrypoints/openai/__init__.py",
+    "vllm/entrypoints/openai/api_server.py",
+    "vllm/lora/__init__.py",
+    "vllm/lora/ops/__init__.py",
+    "vllm/lora/ops/torch_ops/__init__.py",
+    "vllm/lora/ops/torch_ops/lora_ops.py",
+    "vllm/lora/punica_wrapper/__init__.py",
+    "vllm/lora/punica_wrapper/punica_cpu.py",
+)
+
+
 class StandIn:
     """Makes processes whose `vllm.entrypoints.openai.api_server` is a given source, and stops them all."""
 
@@ -55,11 +69,10 @@ class StandIn:
         self.made: list[VllmProcess] = []
 
     def __call__(self, source: str, **options: int) -> VllmProcess:
-        package = self._folder / "python" / "vllm" / "entrypoints" / "openai"
-        package.mkdir(parents=True)
-        for level in (package.parents[1], package.parents[0], package):
-            (level / "__init__.py").touch()
-        (package / "api_server.py").write_text(source)
+        for module in MODULES:
+            file = self._folder / "python" / module
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source if file.stem == "api_server" else "bgmv_shrink = None")
         process = VllmProcess(
             self._folder,
             "tiny",

@@ -258,7 +258,7 @@ def test_no_home_means_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_failing_home_never_falls_back_outside(stack: Stack) -> None:
-    """Home answers 500, 429 or nothing, twice (a stale connection is tried anew): it fails rather than leaves."""
+    """Home answers 500, 429 or, twice, nothing (a stale connection is tried anew): it fails, it stays."""
     for behaviour in ({"status": 500}, {"status": 429}, {"close": True, "times": 2}):
         httpx.post(f"{stack.home.url}/__fake__/script", json=[behaviour]).raise_for_status()
         answer = post(

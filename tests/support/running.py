@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import uvicorn
+import uvloop
 
 T = TypeVar("T")
 
@@ -14,7 +15,7 @@ class LoopThread:
     """An event loop that runs while blocking clients, as the SDKs are, wait in the test's own thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # as in production: its transports are not asyncio's own
         self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
         self._thread.start()
 
