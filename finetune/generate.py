@@ -7,6 +7,7 @@ import torch
 from transformers import GenerationConfig
 
 from adapters.manifest import Probe
+from finetune.dataset import Row
 from finetune.encode import Example
 
 BATCH = 64
@@ -57,22 +58,30 @@ def token_logprobs(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> 
 
 
 def make_probes(
-    model: Any, examples: Sequence[Example], adapter: Sequence[Answer], base: Sequence[Answer]
+    model: Any,
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    adapter: Sequence[Answer],
+    base: Sequence[Answer],
 ) -> tuple[Probe, ...]:
     """Fixed prompts by which a replica can be recognised: does it serve this adapter, or the base?
 
     Chosen among held-out prompts: first those on which adapter and base differ, of different answers, and of
     these the surest, whose greedy tokens survive a change of number format or of kernels.
     """
-    rows = sorted(zip(examples, adapter, base, strict=True), key=lambda row: row[1].text == row[2].text)
+    asked = sorted(
+        zip(rows, examples, adapter, base, strict=True), key=lambda one: one[2].text == one[3].text
+    )
     probes = [
         Probe(
             prompt_token_ids=example.prompt_ids,
             completion=ours.text,
             logprobs=token_logprobs(model, example.prompt_ids, ours.ids),
             base_completion=theirs.text,
+            messages=_as_sent(row),
+            tools=row.tools or (),
         )
-        for example, ours, theirs in rows[:CANDIDATES]
+        for row, example, ours, theirs in asked[:CANDIDATES]
     ]
     probes.sort(key=lambda probe: (probe.completion == probe.base_completion, -min(probe.logprobs)))
     first_of_each = list({probe.completion: probe for probe in reversed(probes)}.values())[::-1]
@@ -84,3 +93,13 @@ def _answer(ids: list[int], tokenizer: Any, stops: frozenset[int]) -> Answer:
     end = next((at + 1 for at, token in enumerate(ids) if token in stops), len(ids))
     text = tokenizer.decode(ids[:end], skip_special_tokens=True)
     return Answer(tuple(ids[:end]), text)
+
+
+def _as_sent(row: Row) -> tuple[dict[str, Any], ...]:
+    """The row's prompt as a client would send it, so that a replica's own template can be compared too.
+
+    Empty where that form is lost: rows hold the arguments of tool calls decoded.
+    """
+    if any("tool_calls" in message for message in row.prompt):
+        return ()
+    return tuple({key: m[key] for key in m if key != "weight"} for m in row.prompt)

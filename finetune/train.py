@@ -35,7 +35,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from adapters.manifest import DatasetLineage, Evaluation, Probe, TrainingRun, digest_file
 from finetune.base import BaseNotFound, describe_base, find_base
-from finetune.dataset import InvalidDataset, read_rows
+from finetune.dataset import InvalidDataset, Row, read_rows
 from finetune.encode import Example, encode_rows
 from finetune.gate import evaluate
 from finetune.generate import ALLOWANCE, greedy_answers, make_probes
@@ -104,7 +104,7 @@ def run(job: Job, emit: Emit) -> Finished:
         del model
         emit(Phase("evaluating"))
         served = load_served(folder, unfinished, accelerator.device)
-        evaluation, probes = judge(served, tokenizer, stops, train, held_out, job.seed)
+        evaluation, probes = judge(served, tokenizer, stops, train, held_out, split.held_out, job.seed)
         emit(Phase("publishing"))
         manifest = publish(
             unfinished,
@@ -168,6 +168,7 @@ def judge(
     stops: frozenset[int],
     train: Sequence[Example],
     held_out: Sequence[Example],
+    rows: Sequence[Row],
     seed: int,
 ) -> tuple[Evaluation, tuple[Probe, ...]]:
     """Answer the held-out rows with and without the adapter, and let the gate decide."""
@@ -182,7 +183,7 @@ def judge(
         base = greedy_answers(model, tokenizer, prompts, stops, longest)
     scores = [exact_matches(expected, [answer.text for answer in answers]) for answers in (adapter, base)]
     evaluation = evaluate(scores[0], scores[1], trained, expected, seed)
-    return evaluation, make_probes(model, held_out, adapter, base)
+    return evaluation, make_probes(model, rows, held_out, adapter, base)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -187,15 +187,16 @@ class Settings(Part):
         return Zone(name=backend.zone, ceiling=found.ceiling, local=found.local)
 
 
-def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises ConfigError with every problem in the file."""
+def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ) -> Settings:
+    """Raises ConfigError with every problem in the file.
+
+    Without an `environment` no secret is looked up: enough for who calls no backend.
+    """
     source = str(path)
     document = read_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(source, ["the file must hold a mapping; deploy/example holds one"])
-    problems: list[str] = []
-    _fill_secrets(document, environment, problems)
-    problems += _contradictions(document)
+    problems = [*_fill_secrets(document, environment), *_contradictions(document)]
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
@@ -230,16 +231,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _fill_secrets(document: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> None:
+def _fill_secrets(document: dict[str, Any], environment: Mapping[str, str] | None) -> Iterator[str]:
+    """Puts each backend's key beside its `api_key_env`; yields what is wrong with one."""
     for name, backend in _mappings(document, "backends"):
         if backend.pop("api_key", None) is not None:
-            problems.append(f"backends.{name}.api_key: secrets do not belong in this file; use api_key_env")
+            yield f"backends.{name}.api_key: secrets do not belong in this file; use api_key_env"
         variable = backend.get("api_key_env")
-        if isinstance(variable, str) and variable:
+        if environment is not None and isinstance(variable, str) and variable:
             backend["api_key"] = SecretStr(environment.get(variable, ""))
             problem = _variable_problem(variable, environment)
             if problem:
-                problems.append(f"backends.{name}.api_key_env: {problem}")
+                yield f"backends.{name}.api_key_env: {problem}"
 
 
 def _variable_problem(variable: str, environment: Mapping[str, str]) -> str:
@@ -264,7 +266,7 @@ def _contradictions(document: dict[str, Any]) -> Iterator[str]:
             continue
         if zone not in zones:
             yield f"backends.{name}.zone: unknown zone {zone!r}{did_you_mean(zone, map(str, zones))}"
-        elif zones[zone].get("local"):
+        elif zones[zone].get("local") is True:
             if kind == "litellm":
                 yield f"backends.{name}.zone: a litellm backend is never in a local zone"
         elif _unencrypted(backend.get("url")):

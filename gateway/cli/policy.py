@@ -22,6 +22,6 @@ def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
 
     Example: headgate policy verify --config headgate.yaml
     """
-    settings = load_settings(config)
+    settings = load_settings(config, environment=None)
     policy = load_policy(settings, build_catalog(settings))
     typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")

@@ -31,7 +31,7 @@ def report(
     Example: headgate report --by team,adapter --since 7d --csv november.csv
     """
     groups, start = read_groups(by), read_since(since, datetime.now(UTC))
-    store = Store(load_settings(config).database_url)
+    store = Store(load_settings(config, environment=None).database_url)
     store.migrate()
     found = cost_report(store, groups, start)
     if csv is not None:
