@@ -181,7 +181,7 @@ def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
         error.message,
         status=error.status,
         type=error.type,
-        code=error.code or error.error_class.value,
+        code=error.code if error.status < 500 else error.code or error.error_class.value,
         param=error.param,
         headers=headers,
     )

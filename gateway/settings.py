@@ -72,7 +72,15 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _filled(value: Any) -> Any:
+    # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
+    if not value:
+        raise ValueError("should not be empty")
+    return value
+
+
 ClassName = Annotated[PrivacyClass, BeforeValidator(_class)]
+Filled = AfterValidator(_filled)
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
@@ -118,7 +126,7 @@ class OpenAISettings(BackendSettings):
 
     kind: Literal["openai"]
     url: HttpUrl
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Filled]
     price_as: str = "openai"  # litellm's name of the provider in its price map
 
 
@@ -127,7 +135,7 @@ class LitellmSettings(BackendSettings):
 
     kind: Literal["litellm"]
     provider: Literal["anthropic", "gemini"]  # those proved to go through the one door
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Filled]
     url: HttpUrl = ""  # empty: the provider's own
 
 
@@ -167,9 +175,9 @@ class Settings(Part):
     state: Path = Path("var")
     database: Annotated[str, Field(repr=False)] = ""  # SQLAlchemy URL; empty: SQLite below `state`
     policy: Path
-    zones: Annotated[dict[Slug, ZoneSettings], Field(min_length=1)]
-    backends: Annotated[dict[Slug, AnyBackend], Field(min_length=1)]
-    keys: Annotated[tuple[KeySettings, ...], Field(min_length=1)]
+    zones: Annotated[dict[Slug, ZoneSettings], Filled]
+    backends: Annotated[dict[Slug, AnyBackend], Filled]
+    keys: Annotated[tuple[KeySettings, ...], Filled]
     prices: dict[str, PriceSettings] = {}
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
@@ -222,12 +230,12 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} stands twice", key.start_mark
                 )
-            seen |= {key.value} if isinstance(key.value, str) else set()
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -42,7 +42,7 @@ class Running(NamedTuple):
     def ask(self, model: str = "queues", **more: Any) -> Any:
         """The raw response of one greedy request."""
         return self.client.chat.completions.with_raw_response.create(
-            model=model, messages=more.pop("messages", REQUEST), temperature=0, max_tokens=12, **more
+            **{"model": model, "messages": REQUEST, "temperature": 0, "max_tokens": 12} | more
         )
 
     def command(self, *words: str) -> Any:
@@ -213,7 +213,7 @@ def test_private_requests_are_answered_at_home(running: Running) -> None:
 
 def test_vllm_answers_as_openai_would(running: Running) -> None:
     """Whole, streamed, with `n`, `logprobs`, `stop` and `seed`, and the older endpoint: parameters arrive."""
-    whole = running.ask("sluice-4m", n=2, seed=7, logprobs=True, top_logprobs=2, stop=["\n\n"])
+    whole = running.ask("sluice-4m", temperature=1, n=2, seed=7, logprobs=True, top_logprobs=2, stop=["\n\n"])
     answer = whole.parse()
     assert [choice.index for choice in answer.choices] == [0, 1]
     assert answer.choices[0].logprobs.content

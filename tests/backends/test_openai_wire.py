@@ -374,6 +374,7 @@ async def test_a_cancelled_call_closes_its_connection(wire: Wire, toxic: Toxic) 
     go.set()
     assert await ask(backend) == b"mine"
     assert toxic.connections == 2
+    await until(lambda: toxic.open == 1)  # the second one, kept
 
 
 async def test_an_answer_given_up_is_cancelled_upstream(wire: Wire, toxic: Toxic) -> None:
