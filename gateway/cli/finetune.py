@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from adapters.manifest import Interval, Manifest
-from finetune.dataset import InvalidDataset, read_rows
+from adapters.manifest import Evaluation, Interval
+from finetune.dataset import MINIMUM_ROWS, InvalidDataset, read_rows
 from finetune.job import AnyEvent, Job, Phase, Started, Step
 from finetune.launch import run
 from gateway.cli.adapters import show
@@ -68,9 +68,13 @@ def finetune(
         result = run(job, Follower(progress))
     if result.manifest is None or result.folder is None:
         raise ConfigError(str(data), [result.reason or "the training failed"])
-    console.print(summary(result.manifest))
+    scores = result.manifest.evaluation
+    console.print(
+        f"{result.manifest.release}: {scores.metric.replace('_', ' ')} on {scores.rows} held-out rows"
+    )
+    console.print(summary(scores))
     if not result.deployable:
-        console.print("[yellow]do not deploy:[/yellow]", "; ".join(result.manifest.evaluation.reasons))
+        console.print("[yellow]do not deploy:[/yellow]", "; ".join(scores.reasons))
         raise typer.Exit(1)
     console.print(f"adapter in {result.folder}")
     if gateway is not None:
@@ -84,9 +88,10 @@ def _check(job: Job) -> None:
     """Everything that can be known before a process is started."""
     if faults := job.faults():
         raise ConfigError("finetune", faults)
-    for path in filter(None, (job.data, job.validation)):
+    files = [(job.data, MINIMUM_ROWS), *([(job.validation, 1)] if job.validation else [])]
+    for path, minimum in files:
         try:
-            read_rows(path)
+            read_rows(path, minimum)
         except InvalidDataset as error:
             raise ConfigError(str(path), [str(problem) for problem in error.problems]) from error
 
@@ -109,14 +114,15 @@ class Follower:
                 self._progress.update(
                     self._task, completed=step, total=total, description=f"training, loss {loss:.3f}"
                 )
+                if not self._progress.console.is_terminal and step % max(1, total // 4) == 0:
+                    self._progress.console.print(
+                        f"step {step} of {total}, loss {loss:.3f}, {event.eta:.0f} s left"
+                    )
 
 
-def summary(manifest: Manifest) -> Table:
+def summary(scores: Evaluation) -> Table:
     """Base against adapter on the held-out rows."""
-    scores = manifest.evaluation
-    table = Table(
-        title=f"{manifest.release}: {scores.metric.replace('_', ' ')} on {scores.rows} held-out rows"
-    )
+    table = Table(box=None)
     for column in ("", "value", "95 % interval"):
         table.add_column(column)
     for name, score in (

@@ -3,11 +3,9 @@
 import sys
 
 import typer
-from rich.console import Console
 
 from gateway.cli import adapters, fake, finetune, keys, policy, report, serve
-from gateway.errors import ConfigError
-from router_policies.errors import PolicyError
+from gateway.errors import HeadgateError
 
 app = typer.Typer(
     name="headgate",
@@ -28,8 +26,7 @@ app.add_typer(adapters.app, name="adapter")
 def main() -> None:
     try:
         app()
-    except (ConfigError, PolicyError) as error:
-        Console(stderr=True, highlight=False).print(
-            f"[red]{type(error).__name__}[/red]", str(error), markup=True
-        )
+    except HeadgateError as error:
+        typer.secho("error: ", fg=typer.colors.RED, nl=False, err=True)
+        typer.echo(str(error), err=True)
         sys.exit(2)

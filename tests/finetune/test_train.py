@@ -103,7 +103,7 @@ def test_no_row_is_in_both_parts(trained: tuple[Result, list[AnyEvent]]) -> None
     result, _ = trained
     assert result.manifest is not None
     lineage = result.manifest.dataset
-    assert len(set(lineage.train_rows) | set(lineage.held_out_rows)) == 112
+    assert len(set(lineage.train_rows) | set(lineage.held_out_rows)) == len(demo_rows())
     assert not set(lineage.train_rows) & set(lineage.held_out_rows)
 
 
