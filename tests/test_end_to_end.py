@@ -214,6 +214,7 @@ def test_private_requests_are_answered_at_home(running: Running) -> None:
 def test_vllm_answers_as_openai_would(running: Running) -> None:
     """Whole, streamed, with `n`, `logprobs`, `stop` and `seed`, and the older endpoint: parameters arrive."""
     whole = running.ask("sluice-4m", temperature=1, n=2, seed=7, logprobs=True, top_logprobs=2, stop=["\n\n"])
+    assert_valid(whole.http_response.json(), "CreateChatCompletionResponse")
     answer = whole.parse()
     assert [choice.index for choice in answer.choices] == [0, 1]
     assert answer.choices[0].logprobs.content
@@ -221,11 +222,15 @@ def test_vllm_answers_as_openai_would(running: Running) -> None:
         model="sluice-4m", messages=REQUEST, max_tokens=8, stream=True, stream_options={"include_usage": True}
     )
     events = list(stream)
+    for event in events:
+        assert_valid(event.model_dump(mode="json", exclude_unset=True), "CreateChatCompletionStreamResponse")
     assert events[-1].usage is not None
     assert events[-1].usage.completion_tokens > 0
-    text = running.client.completions.create(model="sluice-4m", prompt="please", max_tokens=4, temperature=0)
-    assert text.usage is not None
-    assert text.usage.completion_tokens > 0
+    older = running.client.completions.with_raw_response.create(
+        model="sluice-4m", prompt="please", max_tokens=4, temperature=0
+    )
+    assert_valid(older.http_response.json(), "CreateCompletionResponse")
+    assert older.parse().usage.completion_tokens > 0  # type: ignore[union-attr]
     with pytest.raises(openai.BadRequestError):
         running.ask("sluice-4m", messages=[{"role": "user", "content": "x " * 3000}])
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from gateway.backends.base import UpstreamResponse
-from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error
+from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error, without_nulls
 from gateway.errors import BackendError, StreamBroken
 from router_policies.types import ErrorClass
 
@@ -49,7 +49,7 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
         size += len(chunk)
         if size > MAX_WHOLE:
             raise StreamBroken(f"it is over {MAX_WHOLE} bytes")
-    return b"".join(parts)
+    return without_nulls(b"".join(parts))
 
 
 async def _first_bytes(chunks: AsyncIterator[bytes]) -> bytes:

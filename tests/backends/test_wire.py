@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.wire import StreamMeter, error_event, read_error, usage_of
+from gateway.backends.wire import StreamMeter, error_event, read_error, usage_of, without_nulls
 from gateway.errors import StreamBroken
 from gateway.types import Usage
 from router_policies.types import ErrorClass
@@ -79,6 +79,14 @@ def test_an_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.backends.wire.MAX_EVENT", 100)
     with pytest.raises(StreamBroken):
         run(StreamMeter(strip_usage=False), [b"data: " + b"x" * 200])
+
+
+def test_vllms_nulls_go_and_nothing_else() -> None:
+    """Members that OpenAI leaves out go; the same words said by a model, and other nulls, stay."""
+    said = b'{"content":"x,\\"annotations\\":null","refusal":null'
+    usage = b'"usage":{"prompt_tokens":1'
+    body = said + b',"annotations":null,"function_call":null},' + usage + b',"prompt_tokens_details":null}}'
+    assert without_nulls(body) == said + b"}," + usage + b"}}"
 
 
 @given(st.binary(max_size=400))
