@@ -1,11 +1,14 @@
-"""OpenAI's own API description as a judge of answers; skips, saying so, where it is absent."""
+"""OpenAI's own API description as a judge of answers.
+
+Where it is absent nothing is judged, and `tests/sdk/test_openai_description.py` skips to say so: the rest of
+a test is worth running all the same.
+"""
 
 import gzip
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
@@ -15,8 +18,6 @@ DESCRIPTION = SHARED / "openai" / "openapi.yaml.gz"
 
 @cache
 def _description() -> dict[str, Any]:
-    if not DESCRIPTION.exists():
-        pytest.skip(f"OpenAI's API description is not here ({DESCRIPTION})")
     with gzip.open(DESCRIPTION) as file:
         loaded: dict[str, Any] = _without_nullable(yaml.load(file, Loader=yaml.CSafeLoader))
     return loaded
@@ -41,5 +42,7 @@ def _validator(name: str) -> Draft202012Validator:
 
 def assert_valid(answer: object, schema: str) -> None:
     """Fails with every way in which `answer` departs from that schema of OpenAI's."""
+    if not DESCRIPTION.exists():
+        return
     problems = [f"{e.json_path}: {e.message[:200]}" for e in _validator(schema).iter_errors(answer)]
     assert not problems, f"not a {schema}:\n" + "\n".join(problems)
