@@ -447,9 +447,6 @@ async def test_a_whole_answer_has_a_limit(wire: Wire, toxic: Toxic, monkeypatch:
     await until(lambda: toxic.open == 0)
 
 
-# TLS.
-
-
 def _certificate(folder: Path, host: str) -> Path:
     """A certificate that vouches for itself, and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())

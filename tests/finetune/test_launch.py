@@ -17,11 +17,13 @@ from finetune.launch import Training, run
 from tests.finetune.samples import chat
 
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 from finetune.job import Job
 from finetune.launch import Training
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 job = Job(base="sluice-4m", data=Path(sys.argv[1]), suffix="t", output=Path(sys.argv[2]), epochs=50)
 with Training(job) as training:
     for event in training.events():
