@@ -219,7 +219,12 @@ def test_vllm_answers_as_openai_would(running: Running) -> None:
     assert [choice.index for choice in answer.choices] == [0, 1]
     assert answer.choices[0].logprobs.content
     stream = running.client.chat.completions.create(
-        model="sluice-4m", messages=REQUEST, max_tokens=8, stream=True, stream_options={"include_usage": True}
+        model="sluice-4m",
+        messages=REQUEST,
+        max_tokens=8,
+        logprobs=True,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     events = list(stream)
     for event in events:

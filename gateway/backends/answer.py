@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 
 from gateway.backends.base import UpstreamResponse
-from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error, without_nulls
+from gateway.backends.dialect import as_openai
+from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error
 from gateway.errors import BackendError, StreamBroken
 from router_policies.types import ErrorClass
 
@@ -49,7 +50,7 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
         size += len(chunk)
         if size > MAX_WHOLE:
             raise StreamBroken(f"it is over {MAX_WHOLE} bytes")
-    return without_nulls(b"".join(parts))
+    return as_openai(b"".join(parts))
 
 
 async def _first_bytes(chunks: AsyncIterator[bytes]) -> bytes:

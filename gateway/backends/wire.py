@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.backends.dialect import with_refusals
 from gateway.errors import StreamBroken
 from gateway.types import Usage
 from router_policies.types import ErrorClass
@@ -111,18 +112,6 @@ def is_error(data: bytes) -> bool:
     return _ERROR.match(data) is not None
 
 
-# vLLM writes null where OpenAI leaves out, and OpenAI's schema has no null there. Inside a JSON string the
-# quotes would stand behind backslashes, so what a model says never matches.
-_NULLS = re.compile(
-    rb',"(?:annotations|function_call|prompt_tokens_details|completion_tokens_details)": ?null'
-)
-
-
-def without_nulls(body: bytes) -> bytes:
-    """A whole answer without the members that OpenAI would have left out; all else byte for byte."""
-    return _NULLS.sub(b"", body)
-
-
 class StreamMeter:
     """Passes server-sent events on whole and notes usage, `[DONE]` and errors in them.
 
@@ -156,16 +145,18 @@ class StreamMeter:
             self.done = True
         if b'"error"' in events and _ERROR_EVENT.search(events):
             self.failed = True
+        if b'"logprobs":{' in events or b'"logprobs": {' in events:
+            events = b"".join(_with_refusals(event) for event in _split(events))
         if b'"usage":{' in events or b'"usage": {' in events:
             return self._read_usage(events)
         return events
 
     def _read_usage(self, events: bytes) -> bytes:
         kept = []
-        for event in events.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]:
+        for event in _split(events):
             usage_only = event.startswith(b"data:") and self._note_usage(event[5:])
             if not (usage_only and self._strip):
-                kept.append(event + b"\n\n")
+                kept.append(event)
         return b"".join(kept)
 
     def _note_usage(self, data: bytes) -> bool:
@@ -178,6 +169,16 @@ class StreamMeter:
         if found is not None:
             self.usage = found
         return found is not None and not chunk.choices
+
+
+def _split(events: bytes) -> list[bytes]:
+    """Whole events, one by one, with the line end that OpenAI writes."""
+    return [event + b"\n\n" for event in events.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]]
+
+
+def _with_refusals(event: bytes) -> bytes:
+    name, _, data = event.partition(b":")
+    return b"data: " + with_refusals(data.strip()) + b"\n\n" if name == b"data" else event
 
 
 def error_event(message: str, code: str) -> bytes:
