@@ -7,7 +7,10 @@ import importlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 
 from gateway.admission import Keys
@@ -19,7 +22,8 @@ from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
-from gateway.dataplane.asgi import ENDPOINTS, Dataplane, Limits, Receive, Scope, Send
+from gateway.dataplane.plane import Dataplane
+from gateway.dataplane.protocol import HotProtocol, Limits
 from gateway.errors import ConfigError
 from gateway.fleet import Fleet
 from gateway.ledger.ledger import Ledger
@@ -50,7 +54,7 @@ VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FIL
 
 
 class Headgate:
-    """The ASGI application: the hot endpoints by the data plane, all else by FastAPI, on one port."""
+    """The gateway: the hot endpoints by the data plane, all else by FastAPI, on one port."""
 
     def __init__(
         self, dataplane: Dataplane, api: FastAPI, *, policy: CompiledPolicy, ledger: Ledger, fleet: Fleet
@@ -58,9 +62,20 @@ class Headgate:
         self._dataplane, self._api = dataplane, api
         self.policy, self.ledger, self.fleet = policy, ledger, fleet
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hot = scope["type"] == "http" and scope["path"] in ENDPOINTS
-        await (self._dataplane if hot else self._api)(scope, receive, send)
+    def server_config(self, **options: Any) -> uvicorn.Config:
+        """How uvicorn serves this gateway; `options` go over it."""
+        shipped: dict[str, Any] = {
+            "http": partial(HotProtocol, plane=self._dataplane),
+            "ws": "none",
+            "loop": "uvloop",
+            "lifespan": "on",
+            "proxy_headers": False,
+            "access_log": False,
+            "server_header": False,
+            "log_level": "warning",
+            "timeout_graceful_shutdown": 30,
+        }
+        return uvicorn.Config(self._api, **(shipped | options))
 
 
 def build_app(
@@ -89,10 +104,11 @@ def build_app(
         recorder=Recorder(ledger, charges, metrics, fleet.in_flight),
     )
     limits = Limits(max_body=settings.limits.max_body_bytes, body_timeout=settings.limits.body_timeout_s)
+    dataplane = Dataplane(pipeline, metrics, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with fleet.running():
+        async with fleet.running(), dataplane.sweeping():
             yield
         for backend in backends.values():
             await backend.aclose()
@@ -108,7 +124,7 @@ def build_app(
     )
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
-    return Headgate(Dataplane(pipeline, metrics, limits), api, policy=policy, ledger=ledger, fleet=fleet)
+    return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet)
 
 
 def principal(key: KeySettings) -> Principal:

@@ -128,4 +128,11 @@ class EgressRefused(BackendError):
 
 
 class StreamBroken(HeadgateError):
-    """The backend broke off after the first byte: the client gets an error event, never an invented end."""
+    """The backend broke off after the first byte: the client gets an error event, never an invented end.
+
+    `silent`: it did so by letting a time limit pass.
+    """
+
+    def __init__(self, message: str, *, silent: bool = False) -> None:
+        super().__init__(message)
+        self.silent = silent

@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.admission import Keys
 from gateway.backends.answer import Answer, begin
-from gateway.backends.base import Backend, UpstreamRequest
+from gateway.backends.base import Backend, Source, UpstreamRequest
 from gateway.backends.wire import StreamMeter, error_event
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.ledger.tokens import estimate_prompt_tokens
@@ -50,9 +50,15 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(Protocol):
     """The way back to the client."""
 
-    async def start(self, status: int, headers: Mapping[str, str]) -> None: ...
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Without a content-length what follows is a stream."""
+        ...
 
-    async def write(self, chunk: bytes) -> None: ...
+    def write(self, chunk: bytes) -> None: ...
+
+    def drawn_from(self, source: Source | None) -> None:
+        """What is written comes from `source`: to be paused while the client reads too slowly."""
+        ...
 
 
 class Pipeline:
@@ -87,7 +93,10 @@ class Pipeline:
                 )
             answer = await self._call(verdict, request, record)
             try:
-                await (_pass_stream if request.stream else _pass_whole)(request, answer, reply, record)
+                if request.stream:
+                    await _pass_stream(request, answer, reply, record)
+                else:
+                    _pass_whole(answer, reply, record)
             finally:
                 await answer.aclose()
 
@@ -134,31 +143,37 @@ def _facts(
     )
 
 
-async def _pass_whole(request: Request, answer: Answer, reply: Reply, record: Record) -> None:
+def _pass_whole(answer: Answer, reply: Reply, record: Record) -> None:
     record.answered_whole(answer.status, answer.first)
     headers = {"content-type": answer.content_type, "content-length": str(len(answer.first))}
-    await reply.start(answer.status, headers | record.headers())
-    await reply.write(answer.first)
+    reply.start(answer.status, headers | record.headers())
+    reply.write(answer.first)
     record.completed()
 
 
 async def _pass_stream(request: Request, answer: Answer, reply: Reply, record: Record) -> None:
     """A broken stream ends with an error event, never with an invented finish (invariant 4)."""
     meter = StreamMeter(strip_usage=not request.wants_usage)
+
+    def pass_on(chunk: bytes) -> None:
+        events = meter.feed(chunk)
+        if events:
+            reply.write(events)
+
     record.answering(answer.status, meter)
-    await reply.start(answer.status, {"content-type": answer.content_type} | record.headers())
+    reply.start(answer.status, {"content-type": answer.content_type} | record.headers())
+    reply.drawn_from(answer.source)
     try:
-        async for chunk in answer.chunks():
-            events = meter.feed(chunk)
-            if events:
-                await reply.write(events)
+        await answer.pump(pass_on)
         if not (meter.done or meter.failed):
             raise StreamBroken("it ended without [DONE]")
     except StreamBroken as error:
         if not (meter.done or meter.failed):  # else the client has been told how it ended
             record.interrupted()
-            await reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
+            reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
             return
+    finally:
+        reply.drawn_from(None)
     if meter.failed:
         record.interrupted()
     else:

@@ -5,7 +5,7 @@ What happens on the wire is tested in dataplane/; here a backend is a list of wh
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from gateway.admission import Keys, hash_key
-from gateway.backends.base import UpstreamRequest
+from gateway.backends.base import Sink, Source, UpstreamRequest
 from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, Unauthenticated
 from gateway.ledger.pricing import Override, PriceBook
 from gateway.monitor.metrics import Metrics
@@ -57,13 +57,21 @@ class Response:
     status, content_type = 200, "application/json"
 
     def __init__(self, parts: Sequence[bytes | Exception]) -> None:
-        self._parts, self.closed = parts, False
+        self._parts, self.closed = deque(parts), False
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        for part in self._parts:
-            if isinstance(part, Exception):
-                raise part
-            yield part
+    async def read(self) -> bytes:
+        part = self._parts.popleft() if self._parts else b""
+        if isinstance(part, Exception):
+            raise part
+        return part
+
+    async def pump(self, sink: Sink) -> None:
+        while part := await self.read():
+            sink(part)
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
     async def aclose(self) -> None:
         self.closed = True
@@ -96,14 +104,16 @@ class Client:
         self.status, self.headers, self.body = 0, dict[str, str](), b""
         self._fault = fault
 
-    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
         assert not self.status
         self.status, self.headers = status, dict(headers)
 
-    async def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes) -> None:
         if self._fault:
             raise self._fault
         self.body += chunk
+
+    def drawn_from(self, source: Source | None) -> None: ...
 
 
 class Rows:

@@ -1,8 +1,6 @@
 """An answer that has truly begun. Until then another candidate may still take over; from then on none may."""
 
-from collections.abc import AsyncIterator
-
-from gateway.backends.base import UpstreamResponse
+from gateway.backends.base import Sink, UpstreamResponse
 from gateway.backends.dialect import as_openai
 from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error
 from gateway.errors import BackendError, StreamBroken
@@ -12,40 +10,38 @@ MAX_WHOLE = 64 * 1024 * 1024  # bytes of an answer that is not a stream
 
 
 class Answer:
-    """`first` is the whole body, or a stream's first bytes; `rest` is what follows them."""
+    """`first` is the whole body, or a stream's first bytes; `source` has what follows them."""
 
-    def __init__(self, response: UpstreamResponse, first: bytes, rest: AsyncIterator[bytes]) -> None:
-        self.status, self.content_type, self.first = response.status, response.content_type, first
-        self._response, self._rest = response, rest
+    def __init__(self, source: UpstreamResponse, first: bytes) -> None:
+        self.status, self.content_type = source.status, source.content_type
+        self.source, self.first = source, first
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        yield self.first
-        async for chunk in self._rest:
-            yield chunk
+    async def pump(self, sink: Sink) -> None:
+        """All of a stream into `sink` as it comes. Raises StreamBroken, and what `sink` raises."""
+        sink(self.first)
+        await self.source.pump(sink)
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        await self.source.aclose()
 
 
 async def begin(response: UpstreamResponse, *, stream: bool) -> Answer:
     """Waits for the first bytes of a stream, or for all of a whole answer. Raises BackendError."""
-    chunks = response.chunks()
     try:
-        first = await (_first_bytes(chunks) if stream else _whole(chunks))
+        return Answer(response, await (_first_bytes(response) if stream else _whole(response)))
     except StreamBroken as error:
         await response.aclose()
-        if isinstance(error.__cause__, TimeoutError):
+        if error.silent:
             raise BackendError(ErrorClass.TIMEOUT, f"no answer in time: {error}", status=504) from error
         raise BackendError(ErrorClass.CONNECTION, f"the answer broke off: {error}") from error
     except BaseException:  # also when cancelled: the call upstream must end with this one
         await response.aclose()
         raise
-    return Answer(response, first, chunks)
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+async def _whole(response: UpstreamResponse) -> bytes:
     parts, size = [], 0
-    async for chunk in chunks:
+    while chunk := await response.read():
         parts.append(chunk)
         size += len(chunk)
         if size > MAX_WHOLE:
@@ -53,11 +49,11 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
     return as_openai(b"".join(parts))
 
 
-async def _first_bytes(chunks: AsyncIterator[bytes]) -> bytes:
+async def _first_bytes(response: UpstreamResponse) -> bytes:
     """Up to the first whole event with data: a stream that begins with an error has not begun."""
     first = b""
     while (data := first_data(first)) is None:
-        chunk = await anext(chunks, b"")
+        chunk = await response.read()
         if not chunk:
             raise StreamBroken("it ended before its first event")
         first += chunk

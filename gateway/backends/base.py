@@ -1,38 +1,56 @@
 """What the pipeline needs of a backend. Answers are bytes on OpenAI's wire, whatever stands behind."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from router_policies.types import Permit, Zone
 
+Sink = Callable[[bytes], None]
+"""Takes the bytes of an answer as they come: JSON, or server-sent events (not necessarily one a call)."""
+
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. `body` is what was classified, with `model` set to the candidate's."""
 
     call_id: str
-    endpoint: str  # below /v1/: "chat/completions", "completions", "embeddings"
+    endpoint: str  # below /v1/: "chat/completions", "completions", "embeddings", "responses"
     body: dict[str, Any]
     stream: bool
     permit: Permit | None
 
 
-class UpstreamResponse(Protocol):
-    """A 2xx answer whose head and first bytes have arrived."""
+class Source(Protocol):
+    """What bytes are drawn from. Whoever cannot take more for now pauses it."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class UpstreamResponse(Source, Protocol):
+    """A 2xx answer whose head has arrived."""
 
     status: int
     content_type: str
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes: JSON, or server-sent events (not necessarily one a chunk).
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they arrived; b"" at its end.
 
         Raises StreamBroken when the backend breaks off.
         """
         ...
 
+    async def pump(self, sink: Sink) -> None:
+        """Hands what is left of the body to `sink` as it arrives, until its end.
+
+        Raises StreamBroken when the backend breaks off, and what `sink` raises.
+        """
+        ...
+
     async def aclose(self) -> None:
-        """Ends the call. Before the last chunk this cancels it upstream. May be called twice."""
+        """Ends the call. Before the last byte this cancels it upstream. May be called twice."""
         ...
 
 

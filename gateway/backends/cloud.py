@@ -29,7 +29,7 @@ from litellm import exceptions
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
 from gateway.backends import cloud_wire
-from gateway.backends.base import UpstreamRequest, UpstreamResponse
+from gateway.backends.base import Sink, UpstreamRequest, UpstreamResponse
 from gateway.backends.cloud_exchange import Exchange, Tap, exchanging
 from gateway.backends.cloud_providers import known, translated
 from gateway.backends.http1 import Timeouts
@@ -151,16 +151,31 @@ class CloudAnswer:
     ) -> None:
         self.content_type, self._first, self._rest = content_type, first, rest
         self._exchange = exchange
+        self._running = asyncio.Event()
+        self._running.set()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        yield self._first
+    async def read(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
         if self._rest is None:
-            return
+            return b""
         try:
-            async for event in self._rest:
-                yield event
+            return await anext(self._rest, b"")
         except Exception as error:
-            raise StreamBroken(_translate(error, self._exchange).message) from error
+            failure = _translate(error, self._exchange)
+            raise StreamBroken(failure.message, silent=failure.error_class is ErrorClass.TIMEOUT) from error
+
+    async def pump(self, sink: Sink) -> None:
+        while event := await self.read():
+            sink(event)
+            await self._running.wait()
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        self._running.set()
 
     async def aclose(self) -> None:
         await self._exchange.aclose()

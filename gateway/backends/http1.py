@@ -2,19 +2,29 @@
 
 It exists because general-purpose clients cost more CPU than all the rest of a request.
 It speaks what a model server needs: POST with a known body, answers with a length, in chunks or until close.
+
+Time limits cost a request nothing: a connection writes down until when it waits, and the pool looks at all
+busy ones every TICK_S. So a limit is kept to within a tick.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from math import inf
 from time import monotonic
 from typing import cast
 
 import httptools
 import msgspec
 
+from gateway.backends.base import Sink
+
 HIGH_WATER = 256 * 1024  # bytes held for a slow reader before the socket is paused
 MAX_HEAD = 64 * 1024  # bytes
+TICK_S, IDLE_TICK_S = 0.05, 1.0
+
+_NAMES = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"retry-after"})
+"""All that is read of an answer's headers."""
 
 
 class HttpError(Exception):
@@ -29,6 +39,10 @@ class NotHttp(HttpError):
     """What came is no HTTP answer."""
 
 
+class Silent(HttpError):
+    """The peer let a time limit pass."""
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """All in seconds."""
 
@@ -38,13 +52,15 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one exchange at a time: `exchange`, `chunks` to the end, `finish`; then again."""
+    """One connection, one exchange at a time: `exchange`, `read` or `pump` to the end, `finish`; again."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts | None = None) -> None:
         self.opened_at = self.idle_since = monotonic()
+        self.deadline = inf  # on the clock of `monotonic`; who waits longer gets Silent
         self.status = 0
         self.headers: dict[str, str] = {}
         self.closed = False
+        self._timeouts = timeouts or Timeouts()
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._busy = False
@@ -55,10 +71,11 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._head_done = self._complete = self._informational = False
         self._keep_alive = self._junk = False
-        self._error: HttpError | None = None
+        self._error: Exception | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
+        self._sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -73,29 +90,50 @@ class Connection(asyncio.Protocol):
         self.status, self.headers = 0, {}
         if self.closed:
             raise HttpError("the connection is closed", answered=False)
+        self.deadline = monotonic() + self._timeouts.first_byte
         self._transport.write(request)
         while not self._head_done:
             await self._wait()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, as it arrives. Raises HttpError when it breaks off."""
-        while True:
-            if self._chunks:
-                data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
-                self._chunks.clear()
-                self._buffered = 0
-                if self._paused:
-                    self._paused = False
-                    self._transport.resume_reading()
-                yield data
-            elif self._complete:
-                return
-            else:
-                await self._wait()
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they came; b"" at its end. Raises HttpError when it breaks off."""
+        while not self._chunks and not self._complete:
+            await self._wait()
+        data = self._taken()
+        if self._paused:
+            self.resume()
+        return data
+
+    async def pump(self, sink: Sink) -> None:
+        """Hands what is left of the body to `sink` as it arrives, until its end.
+
+        Raises HttpError when it breaks off, and what `sink` raises.
+        """
+        if self._chunks:
+            sink(self._taken())
+        self._sink = sink
+        while not self._complete:
+            await self._wait()
+
+    def pause(self) -> None:
+        """Back-pressure: reads no more from the socket until `resume`. Time limits do not run meanwhile."""
+        if not (self._paused or self.closed):
+            self._paused = True
+            self._transport.pause_reading()
+            self.deadline = inf
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self.closed:
+                self._transport.resume_reading()
+            self.deadline = monotonic() + self._timeouts.between_bytes
 
     def finish(self) -> None:
         """Ends the exchange; a connection that cannot be reused is closed."""
         self._busy = False
+        self._sink = None
+        self.deadline = inf
         self.idle_since = monotonic()
         if not self.reusable:
             self.abort()
@@ -104,6 +142,17 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self._transport.abort()
+
+    def expire(self, now: float) -> None:
+        """Fails the exchange if its time is up at `now`."""
+        if now >= self.deadline:
+            self._fail(Silent("nothing came in time", answered=self._head_bytes > 0))
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
+        self._chunks.clear()
+        self._buffered = 0
+        return data
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -118,9 +167,9 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _fail(self, message: str, kind: type[HttpError] = HttpError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._error is None and not self._complete:
-            self._error = kind(message, answered=self._head_bytes > 0)
+            self._error = error
         self.abort()
         self._wake()
 
@@ -139,11 +188,27 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"not an HTTP answer: {error}", NotHttp)
+            self._received()  # what was good before it
+            self._fail(NotHttp(f"not an HTTP answer: {error}", answered=True))
             return
         if not self._head_done and self._head_bytes > MAX_HEAD:
-            self._fail(f"the answer's head is over {MAX_HEAD} bytes", NotHttp)
+            self._fail(NotHttp(f"the answer's head is over {MAX_HEAD} bytes", answered=True))
             return
+        self._received()
+
+    def _received(self) -> None:
+        """Passes on what one read of the socket brought, and tells who waits for it."""
+        if self._buffered:
+            self.deadline = monotonic() + self._timeouts.between_bytes
+            if self._sink is not None:
+                try:
+                    self._sink(self._taken())
+                except Exception as error:  # noqa: BLE001 - it is raised again in `pump`, where the request is
+                    self._fail(error)
+                if not self._complete:
+                    return
+            elif self._buffered > HIGH_WATER:
+                self.pause()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -155,7 +220,8 @@ class Connection(asyncio.Protocol):
             if ends_at_close and exc is None:
                 self._complete = True
             else:
-                self._fail("the connection was reset" if exc else "the connection was closed early")
+                what = "the connection was reset" if exc else "the connection was closed early"
+                self._fail(HttpError(what, answered=self._head_bytes > 0))
         self._wake()
 
     # httptools callbacks. After the answer is complete, whatever more comes in the same bytes is junk:
@@ -166,8 +232,10 @@ class Connection(asyncio.Protocol):
             self._keep_alive, self._junk = False, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not (self._junk or self._head_done):  # trailers say nothing that is of use here
-            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        name = name.lower()
+        # Trailers say nothing that is of use here.
+        if name in _NAMES and not (self._junk or self._head_done):
+            self.headers[name.decode("ascii")] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if self._junk:
@@ -178,15 +246,13 @@ class Connection(asyncio.Protocol):
             self.headers = {}
         else:
             self.status, self._head_done = status, True
+            # A model server sends the head, then thinks.
+            self.deadline = monotonic() + self._timeouts.first_byte
 
     def on_body(self, data: bytes) -> None:
-        if self._junk:
-            return
-        self._chunks.append(data)
-        self._buffered += len(data)
-        if self._buffered > HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if not self._junk:
+            self._chunks.append(data)
+            self._buffered += len(data)
 
     def on_message_complete(self) -> None:
         if not (self._informational or self._junk):
@@ -207,17 +273,20 @@ class Pool:
     ) -> None:
         self._connect, self._idle_s, self._age_s, self._max_idle = connect, idle_s, age_s, max_idle
         self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def acquire(self, *, fresh: bool = False) -> tuple[Connection, bool]:
         """A connection, and whether it was used before (and so may turn out stale)."""
         while self._idle and not fresh:
             connection = self._idle.pop()
             if self._usable(connection):
-                return connection, True
+                return self._out(connection), True
             connection.abort()
-        return await self._connect(), False
+        return self._out(await self._connect()), False
 
     def release(self, connection: Connection) -> None:
+        self._busy.discard(connection)
         connection.finish()
         if connection.reusable and len(self._idle) < self._max_idle:
             self._idle.append(connection)
@@ -237,3 +306,20 @@ class Pool:
             and now - connection.idle_since < self._idle_s
             and now - connection.opened_at < self._age_s
         )
+
+    def _out(self, connection: Connection) -> Connection:
+        self._busy.add(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        return connection
+
+    def _tick(self) -> None:
+        """Holds busy connections to their time limits and closes idle ones; rests when there is none."""
+        now = monotonic()
+        for connection in list(self._busy):
+            connection.expire(now)
+        while self._idle and not self._usable(self._idle[0]):
+            self._idle.pop(0).abort()
+        wait = TICK_S if self._busy else IDLE_TICK_S
+        alive = self._busy or self._idle
+        self._timer = asyncio.get_running_loop().call_later(wait, self._tick) if alive else None

@@ -5,14 +5,13 @@ The line: what speaks OpenAI's wire over HTTP/1.1 goes here; every other provide
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.backends.base import UpstreamRequest
-from gateway.backends.http1 import Connection, HttpError, NotHttp, Pool, Timeouts
+from gateway.backends.base import Sink, UpstreamRequest
+from gateway.backends.http1 import Connection, HttpError, NotHttp, Pool, Silent, Timeouts
 from gateway.backends.wire import read_error
 from gateway.errors import BackendError, StreamBroken
 from gateway.privacy.egress import Door, assert_local
@@ -59,7 +58,7 @@ class OpenAIWire:
         body = _encode(request.body)
         head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
         connection = await self._exchange(head.encode("latin-1") + body)
-        response = WireResponse(connection, self._pool, self._timeouts)
+        response = WireResponse(connection, self._pool)
         if connection.status >= 300:
             raise await _failure(response, connection)
         return response
@@ -78,7 +77,7 @@ class OpenAIWire:
                     raise
             connection, _ = await self._pool.acquire(fresh=True)
             return await self._attempt(connection, request)
-        except TimeoutError as error:
+        except (TimeoutError, Silent) as error:
             raise BackendError(
                 ErrorClass.TIMEOUT, f"backend {self.name} did not answer in time", status=504
             ) from error
@@ -93,50 +92,65 @@ class OpenAIWire:
 
     async def _attempt(self, connection: Connection, request: bytes) -> Connection:
         try:
-            async with asyncio.timeout(self._timeouts.first_byte):
-                await connection.exchange(request)
+            await connection.exchange(request)
         except BaseException:  # also cancelled: the answer of an abandoned exchange must reach nobody
             connection.abort()
+            self._pool.release(connection)
             raise
         return connection
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(self._timeouts.connect):
-            _, connection = await self._door.connect(Connection, self._host, self._port, self._tls)
+            _, connection = await self._door.connect(self._connection, self._host, self._port, self._tls)
             return connection
+
+    def _connection(self) -> Connection:
+        return Connection(self._timeouts)
 
 
 class WireResponse:
     """An answer whose head has come; see `backends.base.UpstreamResponse`."""
 
-    def __init__(self, connection: Connection, pool: Pool, timeouts: Timeouts) -> None:
+    def __init__(self, connection: Connection, pool: Pool) -> None:
         self.status = connection.status
         self.content_type = connection.headers.get("content-type", "application/json")
         self._connection: Connection | None = connection
-        self._pool, self._timeouts = pool, timeouts
+        self._pool = pool
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def read(self) -> bytes:
+        if self._connection is None:
+            return b""
+        try:
+            return await self._connection.read()
+        except HttpError as error:
+            raise _broken(error) from error
+
+    async def pump(self, sink: Sink) -> None:
         if self._connection is None:
             return
-        body = self._connection.chunks()
-        patience = self._timeouts.first_byte  # a model server sends the head, then thinks
-        while True:
-            try:
-                async with asyncio.timeout(patience):
-                    chunk = await anext(body, None)
-            except TimeoutError as error:
-                raise StreamBroken("the backend fell silent") from error
-            except HttpError as error:
-                raise StreamBroken(str(error)) from error
-            if chunk is None:
-                return
-            yield chunk
-            patience = self._timeouts.between_bytes
+        try:
+            await self._connection.pump(sink)
+        except HttpError as error:
+            raise _broken(error) from error
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
 
     async def aclose(self) -> None:
         if self._connection is not None:
             self._pool.release(self._connection)  # which aborts it unless the answer is complete
             self._connection = None
+
+
+def _broken(error: HttpError) -> StreamBroken:
+    if isinstance(error, Silent):
+        return StreamBroken("the backend fell silent", silent=True)
+    return StreamBroken(str(error))
 
 
 def _encode(body: dict[str, Any]) -> bytes:
@@ -150,7 +164,7 @@ async def _failure(response: WireResponse, connection: Connection) -> BackendErr
     """The backend's own error. A redirect is one too: requests go to configured hosts only."""
     body = b""
     try:
-        async for chunk in response.chunks():
+        while chunk := await response.read():
             body += chunk
             if len(body) > MAX_ERROR_BODY:
                 break

@@ -25,18 +25,7 @@ def serve(config: ConfigOption = Path("headgate.yaml")) -> None:
     listener = listen(settings.listen, str(config))
     host, port = listener.getsockname()[:2]
     typer.echo(f"headgate on http://{host}:{port}/v1, policy {app.policy.label}")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            loop="uvloop",
-            lifespan="on",
-            access_log=False,
-            server_header=False,
-            log_level="warning",
-            timeout_graceful_shutdown=30,
-        )
-    )
+    server = uvicorn.Server(app.server_config())
     server.run(sockets=[listener])
 
 

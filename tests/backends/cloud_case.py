@@ -14,6 +14,7 @@ from gateway.backends.cloud_providers import origin
 from gateway.backends.http1 import Timeouts
 from gateway.privacy.egress import Door
 from router_policies.types import Permit, PrivacyClass, Zone
+from tests.support.upstream import body_of
 
 WIRE = Path(__file__).parent / "wire"
 ZONE = Zone(name="rented", ceiling=PrivacyClass.INTERNAL)
@@ -71,9 +72,9 @@ class Rented:
     async def ask(self, *, stream: bool = False, endpoint: str = "chat/completions", **body: Any) -> "Said":
         """The whole answer of one call, as the gateway would pass it on."""
         response = await self.backend.send(self.request(stream=stream, endpoint=endpoint, **body))
-        pieces = [chunk async for chunk in response.chunks()]
+        body = await body_of(response)
         await response.aclose()
-        return Said(response.content_type, b"".join(pieces))
+        return Said(response.content_type, body)
 
     def request(
         self, *, stream: bool = False, endpoint: str = "chat/completions", **body: Any

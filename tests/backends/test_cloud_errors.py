@@ -182,7 +182,7 @@ async def test_a_stream_that_breaks(provider: str, error: Exception | None) -> N
 
 
 async def _read(response: Any, into: bytearray) -> None:
-    async for chunk in response.chunks():
+    while chunk := await response.read():
         into += chunk
 
 

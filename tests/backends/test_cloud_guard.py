@@ -16,6 +16,7 @@ from gateway.errors import BackendError, ConfigError, EgressRefused
 from gateway.privacy.egress import Door
 from router_policies.types import ErrorClass
 from tests.backends.cloud_case import MESSAGES, PROVIDERS, QUICK, ZONE, Broken, Rented, permit, recorded
+from tests.support.upstream import body_of
 
 # Last: it must find the environment that `gateway.backends.cloud` prepares.
 import litellm  # isort: skip
@@ -154,7 +155,7 @@ async def test_the_first_event_is_awaited_and_the_rest_is_not() -> None:
     rented.answer(httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Held()))
     response = await rented.backend.send(rented.request(stream=True))
     rest.set()
-    assert b"[DONE]" in b"".join([chunk async for chunk in response.chunks()])
+    assert b"[DONE]" in await body_of(response)
     await response.aclose()
 
 

@@ -27,6 +27,7 @@ from tests.support.toxic import (
     stalls_after,
     stream,
 )
+from tests.support.upstream import body_of
 from tests.support.waiting import until
 
 REQUEST = b"POST /v1/x HTTP/1.1\r\nhost: toxic\r\ncontent-length: 2\r\n\r\n{}"
@@ -60,10 +61,6 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 async def connect(toxic: Toxic) -> Connection:
     _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", toxic.port)
     return connection
-
-
-async def body_of(connection: Connection) -> bytes:
-    return b"".join([part async for part in connection.chunks()])
 
 
 async def exchange(connection: Connection) -> bytes:
@@ -130,11 +127,10 @@ async def test_a_body_until_close_that_is_reset() -> None:
         toxic.script(in_steps(b"HTTP/1.1 200 OK\r\n\r\nhalf", go=go, reset=True))
         connection = await connect(toxic)
         await connection.exchange(REQUEST)
-        parts = connection.chunks()
-        assert await anext(parts) == b"half"
+        assert await connection.read() == b"half"
         go.release()
         with pytest.raises(HttpError, match="reset"):
-            await anext(parts)
+            await connection.read()
 
 
 def _fed(pieces: list[bytes]) -> tuple[bytes, bool, dict[str, str]]:
@@ -248,11 +244,10 @@ async def test_reset_in_the_body(body: bytes) -> None:
         toxic.script(in_steps(body, go=go, reset=True))
         connection = await connect(toxic)
         await connection.exchange(REQUEST)
-        parts = connection.chunks()
-        assert await anext(parts) == b"xxxxx"
+        assert await connection.read() == b"xxxxx"
         go.release()
         with pytest.raises(HttpError, match="reset"):
-            await anext(parts)
+            await connection.read()
 
 
 # Bytes that nobody asked for.

@@ -35,6 +35,7 @@ from tests.support.toxic import (
     stalls_after,
     stream,
 )
+from tests.support.upstream import body_of
 from tests.support.waiting import until
 
 CLOUD = Zone(name="cloud", ceiling=PrivacyClass.INTERNAL)
@@ -83,7 +84,7 @@ async def ask(backend: OpenAIWire, **changes: Any) -> bytes:
     """The whole body of an answer; its connection goes back to the pool."""
     response = await backend.send(msgspec.structs.replace(REQUEST, **changes))
     try:
-        return b"".join([part async for part in response.chunks()])
+        return await body_of(response)
     finally:
         await response.aclose()
 
@@ -210,10 +211,9 @@ async def test_between_bytes_timeout(wire: Wire, toxic: Toxic) -> None:
     """A server that falls silent in mid-answer has broken off."""
     toxic.script(stalls_after(STREAM_HEAD + chunk(EVENT)))
     response = await wire(HASTY).send(REQUEST)
-    parts = response.chunks()
-    assert await anext(parts) == EVENT
+    assert await response.read() == EVENT
     with pytest.raises(StreamBroken, match="silent"):
-        await anext(parts)
+        await response.read()
     await response.aclose()
     await until(lambda: toxic.open == 0)
 
@@ -381,11 +381,11 @@ async def test_an_answer_given_up_is_cancelled_upstream(wire: Wire, toxic: Toxic
     """Closing a stream before its end closes the connection; closing it twice does no harm."""
     toxic.script(stalls_after(STREAM_HEAD + chunk(EVENT)))
     response = await wire().send(REQUEST)
-    assert await anext(response.chunks()) == EVENT
+    assert await response.read() == EVENT
     await response.aclose()
     await response.aclose()
     await until(lambda: toxic.open == 0)
-    assert [part async for part in response.chunks()] == []
+    assert await response.read() == b""
 
 
 # What counts as the beginning of an answer.

@@ -168,17 +168,7 @@ async def running_gateway(folder: Path, **uvicorn_options: Any) -> AsyncIterator
         built = {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
         backends = {name: backend for name, backend in built.items() if isinstance(backend, OpenAIWire)}
         app = build_app(settings, backends=built)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                port=0,
-                lifespan="on",
-                access_log=False,
-                log_level="critical",
-                http="httptools",
-                **uvicorn_options,
-            )
-        )
+        server = uvicorn.Server(app.server_config(port=0, log_level="critical", **uvicorn_options))
         server.capture_signals = nullcontext  # type: ignore[method-assign]  # pytest's own stay in place
         serving = asyncio.create_task(server.serve())
         await until(lambda: server.started or serving.done())

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
+from gateway.app import Headgate
+
 T = TypeVar("T")
 
 
@@ -29,15 +31,11 @@ class LoopThread:
 
 
 class Server:
-    """One ASGI application on a free port of the loopback."""
+    """One gateway on a free port of the loopback."""
 
-    def __init__(self, loop: LoopThread, app: Any) -> None:
+    def __init__(self, loop: LoopThread, app: Headgate) -> None:
         self._loop = loop
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                app, port=0, lifespan="on", access_log=False, log_level="warning", http="httptools"
-            )
-        )
+        self._uvicorn = uvicorn.Server(app.server_config(port=0))
         self._uvicorn.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._done = asyncio.run_coroutine_threadsafe(self._serve(), loop._loop)
         loop.run(self._until_started())

@@ -1,0 +1,112 @@
+"""The data plane: takes hot requests from their connections through the pipeline, come what may."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from gateway.dataplane.exchange import Exchange
+from gateway.dataplane.protocol import HotProtocol, Limits
+from gateway.errors import ApiError, BadRequest
+from gateway.monitor.metrics import Metrics
+from gateway.pipeline import Incoming, Pipeline
+
+log = logging.getLogger("headgate.dataplane")
+
+MAX_TAGS = 32
+MAX_TAG = 64  # characters
+SWEEP_S = 0.25
+
+
+class Dataplane:
+    """All hot requests of a process, and the connections that they come on."""
+
+    def __init__(self, pipeline: Pipeline, metrics: Metrics, limits: Limits) -> None:
+        self.limits = limits
+        self._pipeline, self._metrics = pipeline, metrics
+        self._connections: set[HotProtocol] = set()
+
+    def joined(self, connection: HotProtocol) -> None:
+        self._connections.add(connection)
+
+    def left(self, connection: HotProtocol) -> None:
+        self._connections.discard(connection)
+
+    def answer(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Begins to answer a request that is whole."""
+        exchange.call_id = new_call_id()
+        return asyncio.get_running_loop().create_task(self._answer(exchange))
+
+    def refuse(self, exchange: Exchange, error: ApiError) -> None:
+        """Answers with `error` what never became a request."""
+        exchange.call_id = new_call_id()
+        self._metrics.refused(error.status)
+        exchange.fail(error)
+
+    @asynccontextmanager
+    async def sweeping(self) -> AsyncIterator[None]:
+        """Holds clients to their time limits until left."""
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeper
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.expire(now)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            await self._pipeline.handle(_incoming(exchange), exchange)
+            exchange.end()
+        except ApiError as error:
+            self._metrics.refused(error.status)
+            exchange.fail(error)
+        except asyncio.CancelledError:
+            exchange.cut()  # the client is gone, or the server stops without waiting any longer
+            raise
+        except Exception:  # the last boundary: no request may take the server down
+            log.exception("request %s failed on a fault of ours", exchange.call_id)
+            exchange.fail(
+                ApiError("The gateway failed on this request; its operator has the trace.", code="internal")
+            )
+
+
+def _incoming(exchange: Exchange) -> Incoming:
+    """Raises BadRequest."""
+    headers = exchange.headers
+    return Incoming(
+        call_id=exchange.call_id,
+        endpoint=exchange.endpoint,
+        body=exchange.body,
+        authorization=headers.get(b"authorization", ""),
+        api_key=headers.get(b"x-api-key", ""),
+        privacy=headers.get(b"x-headgate-privacy"),
+        tags=read_tags(headers.get(b"x-headgate-tags", "")),
+    )
+
+
+def new_call_id() -> str:
+    """Unique, and sorts by time."""
+    return f"call_{time.time_ns():016x}{random.getrandbits(48):012x}"
+
+
+def read_tags(header: str) -> frozenset[str]:
+    """`x-headgate-tags: a, b`. Raises BadRequest."""
+    if not header:
+        return frozenset()
+    tags = frozenset(tag for tag in map(str.strip, header.split(",")) if tag)
+    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
+        raise BadRequest(
+            f"x-headgate-tags takes at most {MAX_TAGS} tags of {MAX_TAG} characters.", param="x-headgate-tags"
+        )
+    return tags

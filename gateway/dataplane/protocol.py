@@ -1,0 +1,321 @@
+"""The hot endpoints below ASGI: uvicorn's own HTTP/1.1 protocol, with requests to them taken out of it.
+
+ASGI costs more than all that the gateway does for a request (DECISIONS 14), so a POST to one of ENDPOINTS
+goes from the parser to the data plane and back to the socket without scope, events or queues. Every other
+request takes uvicorn's way into FastAPI, on the same port.
+
+A connection carries one request at a time. What a client sends before the answer to its last request is whole
+is not read any more, and the connection ends with that answer: RFC 9112, 9.3.2 leaves a server that freedom,
+and nothing can be smuggled in behind a request.
+
+Time limits cost a request nothing: a connection writes down until when it waits for its client, and
+`Dataplane.sweep` looks at all of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from math import inf
+from typing import Any, Protocol
+
+import httptools
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.dataplane.exchange import Exchange
+from gateway.errors import ApiError, BadRequest, TooLarge
+
+log = logging.getLogger("headgate.dataplane")
+
+ENDPOINTS = {
+    b"/v1/chat/completions": "chat/completions",
+    b"/v1/completions": "completions",
+    b"/v1/embeddings": "embeddings",
+}
+"""Path -> endpoint below /v1/."""
+
+READ_HEADERS = frozenset(
+    (b"authorization", b"x-api-key", b"x-headgate-privacy", b"x-headgate-tags", b"content-length")
+)
+"""All that is read of a client's headers. None of them goes upstream."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LINGER_S = 2.0  # for a refused client to read why, before its unread bytes reset the connection
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """On what a client sends and how long it may take. Times are kept to within a sweep."""
+
+    max_body: int = 32 * 1024 * 1024  # bytes
+    max_head: int = 64 * 1024  # bytes of request line and headers
+    max_headers: int = 128
+    body_timeout: float = 30.0  # seconds for a whole request to arrive
+    stall_timeout: float = 60.0  # seconds in which a client that reads too slowly must have caught up
+    keep_alive: float = 75.0  # seconds between two requests of a connection
+    drain: float = 0.25  # seconds for a request that is on its way when the server is told to stop
+
+
+class Plane(Protocol):
+    """What a connection needs of `dataplane.plane.Dataplane`."""
+
+    limits: Limits
+
+    def joined(self, connection: "HotProtocol") -> None: ...
+
+    def left(self, connection: "HotProtocol") -> None: ...
+
+    def answer(self, exchange: Exchange) -> asyncio.Task[None]: ...
+
+    def refuse(self, exchange: Exchange, error: ApiError) -> None: ...
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        plane: Plane,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._plane, self._limits = plane, plane.limits
+        self.deadline = inf  # on the loop's clock: by then the client must have done what is awaited of it
+        self._exchange: Exchange | None = None  # the hot request that is being read or answered
+        self._arriving = False  # a request has begun and is not whole
+        self._in_head = False
+        self._head_bytes = 0  # of a head that is not whole
+        self._segment = 0  # bytes of the last read
+        self._deaf = False  # nothing more is read of this client
+        self._draining = False
+
+    @property
+    def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        return self.server_state.default_headers
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._plane.joined(self)
+        self.deadline = self.loop.time() + self._limits.body_timeout
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        self._segment = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._turn_deaf()  # it is answered in HTTP/1.1, and the connection ends with that
+        except httptools.HttpParserError as error:
+            self._unreadable(error)
+        if self._in_head:
+            self._head_bytes += self._segment
+            if self._head_bytes > self._limits.max_head:
+                self._refuse(_head_too_large(self._limits))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._plane.left(self)
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            if exchange.task is not None:
+                exchange.task.add_done_callback(self.tasks.discard)
+            exchange.lost()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.deadline = self.loop.time() + self._limits.stall_timeout
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.deadline = inf if self._busy else self.loop.time() + self._limits.keep_alive
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # The server, and the plane.
+
+    def shutdown(self) -> None:
+        """Ends with the present answer; an idle client may have a request on its way, and has it answered."""
+        self._draining = True
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        elif self._busy:
+            self.cycle.keep_alive = False
+        else:
+            self.deadline = self.loop.time() + self._limits.drain
+
+    def expire(self, now: float) -> None:
+        """Ends what takes its client too long."""
+        if now < self.deadline:
+            return
+        if self._arriving and not self._deaf and not self._busy_cold:
+            self._refuse(
+                BadRequest(
+                    f"The request did not arrive within {self._limits.body_timeout:g} s.",
+                    status=408,
+                    code="request_timeout",
+                )
+            )
+        else:
+            self.transport.abort()
+
+    def answered(self, exchange: Exchange) -> None:
+        if exchange.task is not None:
+            self.tasks.discard(exchange.task)
+        self._exchange = None
+        if exchange.keep_alive and not self._draining:
+            self.deadline = self.loop.time() + self._limits.keep_alive
+        elif self._deaf and self.transport.can_write_eof():
+            self.transport.write_eof()  # closed at once, its unread bytes would reset the connection
+            self.deadline = self.loop.time() + LINGER_S
+        else:
+            self.transport.close()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._busy:
+            self._turn_deaf()
+            return
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._arriving = self._in_head = True
+        self._head_bytes = 0
+        self.deadline = self.loop.time() + self._limits.body_timeout
+
+    def on_headers_complete(self) -> None:
+        if self._deaf:
+            return
+        self._in_head = False
+        if self._head_is_too_large():
+            self._refuse(_head_too_large(self._limits))
+            return
+        endpoint = ENDPOINTS.get(self.url) or ENDPOINTS.get(self.url.partition(b"?")[0])
+        if endpoint is None:
+            self._to_uvicorn()
+        else:
+            self._expect(endpoint)
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            if not self._deaf:
+                super().on_body(body)
+            return
+        exchange.parts.append(body)
+        exchange.size += len(body)
+        if exchange.size > self._limits.max_body:
+            self._refuse(self._too_large())
+
+    def on_message_complete(self) -> None:
+        if self._deaf:
+            return
+        self._arriving = False
+        self.deadline = inf
+        if self._exchange is None:
+            super().on_message_complete()
+        else:
+            self._exchange.task = self._plane.answer(self._exchange)
+            self.tasks.add(self._exchange.task)
+
+    # Within.
+
+    @property
+    def _busy_cold(self) -> bool:
+        """Whether FastAPI is at an answer."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _busy(self) -> bool:
+        return self._exchange is not None or self._busy_cold
+
+    def _expect(self, endpoint: str) -> None:
+        """A hot request whose body is still to come."""
+        method = self.parser.get_method()
+        if method != b"POST":
+            self._refuse(
+                BadRequest(
+                    f"Not allowed to {method.decode('ascii')} on /v1/{endpoint}; use POST.",
+                    status=405,
+                    headers={"allow": "POST"},
+                )
+            )
+            return
+        headers = {name: value.decode("latin-1") for name, value in self.headers if name in READ_HEADERS}
+        declared = headers.get(b"content-length", "")
+        if declared.isdecimal() and int(declared) > self._limits.max_body:
+            self._refuse(self._too_large())
+            return
+        modern = self.parser.get_http_version() == "1.1"
+        self._exchange = Exchange(
+            self,
+            endpoint,
+            headers,
+            keep_alive=modern and not self._draining and self.parser.should_keep_alive(),
+            chunked=modern,
+        )
+        if self.expect_100_continue:
+            self.transport.write(CONTINUE)
+
+    def _to_uvicorn(self) -> None:
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expected
+        self.headers.extend(headers)
+        super().on_headers_complete()
+        if self._draining:
+            self.cycle.keep_alive = False
+
+    def _turn_deaf(self) -> None:
+        """What more this client sends is not read, and its connection ends with the present answer."""
+        self._deaf = True
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        elif self._busy_cold:
+            self.cycle.keep_alive = False
+
+    def _unreadable(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserCallbackError):
+            log.error("a request could not be taken in: a fault of ours", exc_info=error)
+        self._refuse(BadRequest(f"This is not a request in HTTP/1.1: {error}", code="invalid_http"))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answers what has come of a request, unless another one is being answered, and hangs up."""
+        if self._deaf:
+            return
+        answering = self._exchange.task is not None if self._exchange is not None else self._busy_cold
+        self._turn_deaf()
+        if answering:
+            return
+        self._arriving = self._in_head = False
+        refused = self._exchange or Exchange(self, "", {}, keep_alive=False, chunked=True)
+        refused.head_only = self.parser.get_method() == b"HEAD"
+        self._exchange = refused
+        self._plane.refuse(refused, error)
+
+    def _head_is_too_large(self) -> bool:
+        if len(self.headers) > self._limits.max_headers:
+            return True
+        if self._head_bytes + self._segment <= self._limits.max_head:  # nearly always, and cheaper to know
+            return False
+        return len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self._limits.max_head
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The request body is over {self._limits.max_body} bytes.", code="request_too_large")
+
+
+def _head_too_large(limits: Limits) -> ApiError:
+    return BadRequest(
+        f"The request's headers are over {limits.max_head} bytes or {limits.max_headers} lines.",
+        status=431,
+        code="headers_too_large",
+    )
