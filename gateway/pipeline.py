@@ -50,8 +50,10 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(Protocol):
     """The way back to the client."""
 
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
+
     def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Without a content-length what follows is a stream."""
+        """The head of a stream, which `write` goes on with."""
         ...
 
     def write(self, chunk: bytes) -> None: ...
@@ -145,9 +147,8 @@ def _facts(
 
 def _pass_whole(answer: Answer, reply: Reply, record: Record) -> None:
     record.answered_whole(answer.status, answer.first)
-    headers = {"content-type": answer.content_type, "content-length": str(len(answer.first))}
-    reply.start(answer.status, headers | record.headers())
-    reply.write(answer.first)
+    headers = {"content-type": answer.content_type} | record.headers()
+    reply.whole(answer.status, headers, answer.first)
     record.completed()
 
 

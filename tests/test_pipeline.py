@@ -24,6 +24,7 @@ from gateway.record import ByToken, Recorder
 from gateway.types import Entry, Principal
 from router_policies.load import load
 from router_policies.types import BackendInfo, Catalog, ErrorClass, PrivacyClass, Snapshot, Zone
+from tests.support.upstream import body_of
 
 HOME = Zone(name="home", ceiling=PrivacyClass.RESTRICTED, local=True)
 CLOUD = Zone(name="cloud", ceiling=PrivacyClass.INTERNAL)
@@ -65,6 +66,9 @@ class Response:
             raise part
         return part
 
+    async def read_all(self, limit: int) -> bytes:
+        return await body_of(self)
+
     async def pump(self, sink: Sink) -> None:
         while part := await self.read():
             sink(part)
@@ -103,6 +107,10 @@ class Client:
     def __init__(self, fault: BaseException | None = None) -> None:
         self.status, self.headers, self.body = 0, dict[str, str](), b""
         self._fault = fault
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.start(status, {**headers, "content-length": str(len(body))})
+        self.write(body)
 
     def start(self, status: int, headers: Mapping[str, str]) -> None:
         assert not self.status

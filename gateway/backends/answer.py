@@ -28,7 +28,9 @@ class Answer:
 async def begin(response: UpstreamResponse, *, stream: bool) -> Answer:
     """Waits for the first bytes of a stream, or for all of a whole answer. Raises BackendError."""
     try:
-        return Answer(response, await (_first_bytes(response) if stream else _whole(response)))
+        if stream:
+            return Answer(response, await _first_bytes(response))
+        return Answer(response, as_openai(await response.read_all(MAX_WHOLE)))
     except StreamBroken as error:
         await response.aclose()
         if error.silent:
@@ -37,16 +39,6 @@ async def begin(response: UpstreamResponse, *, stream: bool) -> Answer:
     except BaseException:  # also when cancelled: the call upstream must end with this one
         await response.aclose()
         raise
-
-
-async def _whole(response: UpstreamResponse) -> bytes:
-    parts, size = [], 0
-    while chunk := await response.read():
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MAX_WHOLE:
-            raise StreamBroken(f"it is over {MAX_WHOLE} bytes")
-    return as_openai(b"".join(parts))
 
 
 async def _first_bytes(response: UpstreamResponse) -> bytes:

@@ -42,6 +42,10 @@ class UpstreamResponse(Source, Protocol):
         """
         ...
 
+    async def read_all(self, limit: int) -> bytes:
+        """What is left of the body. Raises StreamBroken, also when that is more than `limit` bytes."""
+        ...
+
     async def pump(self, sink: Sink) -> None:
         """Hands what is left of the body to `sink` as it arrives, until its end.
 

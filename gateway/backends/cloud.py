@@ -166,6 +166,15 @@ class CloudAnswer:
             failure = _translate(error, self._exchange)
             raise StreamBroken(failure.message, silent=failure.error_class is ErrorClass.TIMEOUT) from error
 
+    async def read_all(self, limit: int) -> bytes:
+        parts, size = [], 0
+        while part := await self.read():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise StreamBroken(f"it is over {limit} bytes")
+        return b"".join(parts)
+
     async def pump(self, sink: Sink) -> None:
         while event := await self.read():
             sink(event)

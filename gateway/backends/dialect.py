@@ -6,15 +6,14 @@ import msgspec
 
 # vLLM writes null where OpenAI leaves out, and OpenAI's schema has no null there. Inside a JSON string the
 # quotes would stand behind backslashes, so what a model says never matches.
-_NULLS = re.compile(
-    rb',"(?:annotations|function_call|prompt_tokens_details|completion_tokens_details)": ?null'
-)
-_LOGPROBS = re.compile(rb'"logprobs": ?\{"content"')
+_NULLS = re.compile(rb',"(?:annotations|function_call|prompt_tokens_details|completion_tokens_details)":null')
 
 
 def as_openai(answer: bytes) -> bytes:
     """A whole answer as OpenAI would write it."""
-    return with_refusals(_NULLS.sub(b"", answer))
+    if b'details":null' in answer or b'annotations":null' in answer or b'function_call":null' in answer:
+        answer = _NULLS.sub(b"", answer)
+    return with_refusals(answer)
 
 
 def with_refusals(data: bytes) -> bytes:
@@ -22,7 +21,7 @@ def with_refusals(data: bytes) -> bytes:
 
     What cannot be read passes as it came.
     """
-    if not _LOGPROBS.search(data):
+    if b'"logprobs":{"content"' not in data:
         return data
     try:
         answer = msgspec.json.decode(data)

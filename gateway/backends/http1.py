@@ -8,7 +8,6 @@ busy ones every TICK_S. So a limit is kept to within a tick.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
@@ -72,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._head_done = self._complete = self._informational = False
         self._keep_alive = self._junk = False
         self._error: Exception | None = None
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._buffered = 0
         self._paused = False
         self._sink: Sink | None = None
@@ -103,6 +102,18 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self.resume()
         return data
+
+    async def read_all(self, limit: int) -> bytes:
+        """What is left of the body. Raises HttpError, also when that is more than `limit` bytes."""
+        if self._complete and self._buffered <= limit:  # mostly it comes in one piece with the head
+            return self._taken()
+        parts, size = [], 0
+        while part := await self.read():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise HttpError(f"it is over {limit} bytes", answered=True)
+        return b"".join(parts)
 
     async def pump(self, sink: Sink) -> None:
         """Hands what is left of the body to `sink` as it arrives, until its end.
@@ -149,10 +160,8 @@ class Connection(asyncio.Protocol):
             self._fail(Silent("nothing came in time", answered=self._head_bytes > 0))
 
     def _taken(self) -> bytes:
-        data = b"".join(self._chunks) if len(self._chunks) != 1 else self._chunks[0]
-        self._chunks.clear()
-        self._buffered = 0
-        return data
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _wait(self) -> None:
         if self._error is not None:
@@ -276,14 +285,18 @@ class Pool:
         self._busy: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self, *, fresh: bool = False) -> tuple[Connection, bool]:
-        """A connection, and whether it was used before (and so may turn out stale)."""
-        while self._idle and not fresh:
+    def idle(self) -> Connection | None:
+        """A connection that was used before, and so may turn out stale."""
+        while self._idle:
             connection = self._idle.pop()
             if self._usable(connection):
-                return self._out(connection), True
+                return self._out(connection)
             connection.abort()
-        return self._out(await self._connect()), False
+        return None
+
+    async def open(self) -> Connection:
+        """A new connection. Raises what connecting raises."""
+        return self._out(await self._connect())
 
     def release(self, connection: Connection) -> None:
         self._busy.discard(connection)

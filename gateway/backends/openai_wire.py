@@ -57,7 +57,10 @@ class OpenAIWire:
         self._door.check(request.permit, request.call_id)
         body = _encode(request.body)
         head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
-        connection = await self._exchange(head.encode("latin-1") + body)
+        try:
+            connection = await self._exchange(head.encode("latin-1") + body)
+        except (OSError, HttpError) as error:
+            raise self._failed(error) from error
         response = WireResponse(connection, self._pool)
         if connection.status >= 300:
             raise await _failure(response, connection)
@@ -67,37 +70,40 @@ class OpenAIWire:
         self._pool.close()
 
     async def _exchange(self, request: bytes) -> Connection:
-        """Retries once, on a new connection, when a reused one turns out to have been closed meanwhile."""
-        try:
-            connection, reused = await self._pool.acquire()
+        """Once more, on a new connection, when a kept one turns out to have been closed meanwhile."""
+        connection = self._pool.idle()
+        if connection is not None:
             try:
-                return await self._attempt(connection, request)
+                await connection.exchange(request)
             except HttpError as error:
-                if not reused or error.answered:
+                self._give_up(connection)
+                if error.answered or isinstance(error, Silent):
                     raise
-            connection, _ = await self._pool.acquire(fresh=True)
-            return await self._attempt(connection, request)
-        except (TimeoutError, Silent) as error:
-            raise BackendError(
-                ErrorClass.TIMEOUT, f"backend {self.name} did not answer in time", status=504
-            ) from error
-        except OSError as error:
-            raise BackendError(
-                ErrorClass.CONNECTION, f"backend {self.name} cannot be reached", status=503
-            ) from error
-        except NotHttp as error:
-            raise BackendError(ErrorClass.SERVER_ERROR, f"backend {self.name}: {error}") from error
-        except HttpError as error:
-            raise BackendError(ErrorClass.CONNECTION, f"backend {self.name}: {error}") from error
-
-    async def _attempt(self, connection: Connection, request: bytes) -> Connection:
+            except BaseException:
+                self._give_up(connection)
+                raise
+            else:
+                return connection
+        connection = await self._pool.open()
         try:
             await connection.exchange(request)
-        except BaseException:  # also cancelled: the answer of an abandoned exchange must reach nobody
-            connection.abort()
-            self._pool.release(connection)
+        except BaseException:
+            self._give_up(connection)
             raise
         return connection
+
+    def _give_up(self, connection: Connection) -> None:
+        """The answer to an abandoned exchange must reach nobody, also where it was cancelled."""
+        connection.abort()
+        self._pool.release(connection)
+
+    def _failed(self, error: OSError | HttpError) -> BackendError:
+        if isinstance(error, TimeoutError | Silent):
+            return BackendError(ErrorClass.TIMEOUT, f"backend {self.name} did not answer in time", status=504)
+        if isinstance(error, OSError):
+            return BackendError(ErrorClass.CONNECTION, f"backend {self.name} cannot be reached", status=503)
+        kind = ErrorClass.SERVER_ERROR if isinstance(error, NotHttp) else ErrorClass.CONNECTION
+        return BackendError(kind, f"backend {self.name}: {error}")
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(self._timeouts.connect):
@@ -122,6 +128,14 @@ class WireResponse:
             return b""
         try:
             return await self._connection.read()
+        except HttpError as error:
+            raise _broken(error) from error
+
+    async def read_all(self, limit: int) -> bytes:
+        if self._connection is None:
+            return b""
+        try:
+            return await self._connection.read_all(limit)
         except HttpError as error:
             raise _broken(error) from error
 

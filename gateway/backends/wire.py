@@ -145,7 +145,7 @@ class StreamMeter:
             self.done = True
         if b'"error"' in events and _ERROR_EVENT.search(events):
             self.failed = True
-        if b'"logprobs":{' in events or b'"logprobs": {' in events:
+        if b'"logprobs":{' in events:
             events = b"".join(_with_refusals(event) for event in _split(events))
         if b'"usage":{' in events or b'"usage": {' in events:
             return self._read_usage(events)

@@ -1,7 +1,7 @@
 """One hot request of a client, and the answer to it as it goes out: `pipeline.Reply` on a socket."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -17,9 +17,12 @@ class Client(Protocol):
     """The connection that an exchange belongs to."""
 
     transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
 
     @property
-    def default_headers(self) -> Iterable[tuple[bytes, bytes]]: ...
+    def head(self) -> bytes:
+        """Header lines that every answer has."""
+        ...
 
     def answered(self, exchange: "Exchange") -> None:
         """The exchange is over. Its connection may be used again if `exchange.keep_alive`."""
@@ -40,9 +43,11 @@ class Exchange:
         self.head_only = False  # the client asked for the head of the answer alone
         self.call_id = ""
         self.task: asyncio.Task[None] | None = None  # that answers
+        self.loop = client.loop
         self._client, self._transport = client, client.transport
         self._chunked = chunked
         self._source: Source | None = None
+        self._pending = b""  # the head of a stream that has not said anything
         self._full = self._started = self._streaming = self._over = False
 
     @property
@@ -51,25 +56,23 @@ class Exchange:
 
     # pipeline.Reply
 
-    def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Without a content-length what follows is a stream."""
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._started = True
-        self._streaming = "content-length" not in headers
-        if not self._chunked and self._streaming:
+        framing = f"content-length: {len(body)}\r\n"
+        self._transport.write(self._head(status, headers, framing) + (b"" if self.head_only else body))
+
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self._started = self._streaming = True
+        if not self._chunked:
             self.keep_alive = False
-        head = [
-            STATUS_LINE[status],
-            *(b"%b: %b\r\n" % pair for pair in self._client.default_headers),
-            b"x-headgate-call-id: %b\r\nx-request-id: %b\r\n" % ((self.call_id.encode("ascii"),) * 2),
-            "".join([f"{name}: {printable(value)}\r\n" for name, value in headers.items()]).encode("ascii"),
-            b"transfer-encoding: chunked\r\n" if self._streaming and self._chunked else b"",
-            b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
-        ]
-        self._transport.write(b"".join(head))
+        framing = "transfer-encoding: chunked\r\n" if self._chunked else ""
+        self._pending = self._head(status, headers, framing)
 
     def write(self, chunk: bytes) -> None:
-        if self._streaming and self._chunked:
+        if self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        if self._pending:  # the head leaves with the first bytes of the body: one packet, one call
+            chunk, self._pending = self._pending + chunk, b""
         self._transport.write(chunk)
 
     def drawn_from(self, source: Source | None) -> None:
@@ -81,8 +84,8 @@ class Exchange:
     # Its end, one way or another.
 
     def end(self) -> None:
-        if self._streaming and self._chunked:
-            self._transport.write(LAST_CHUNK)
+        if self._streaming:
+            self._transport.write(self._pending + (LAST_CHUNK if self._chunked else b""))
         self._finish()
 
     def fail(self, error: ApiError) -> None:
@@ -95,13 +98,7 @@ class Exchange:
         if self._started:
             self.write(error_event(error.message, error.code or "internal"))
         else:
-            body = error.body()
-            headers = {"content-type": "application/json", "content-length": str(len(body))} | error.headers
-            if headers.pop("connection", "") == "close":
-                self.keep_alive = False
-            self.start(error.status, headers)
-            if not self.head_only:
-                self.write(body)
+            self.whole(error.status, {"content-type": "application/json"} | error.headers, error.body())
         self.end()
 
     def cut(self) -> None:
@@ -125,6 +122,12 @@ class Exchange:
         self._full = False
         if self._source is not None:
             self._source.resume()
+
+    def _head(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
+        lines = "".join([f"{name}: {printable(value)}\r\n" for name, value in headers.items()])
+        own = f"x-headgate-call-id: {self.call_id}\r\nx-request-id: {self.call_id}\r\n"
+        end = "\r\n" if self.keep_alive else "connection: close\r\n\r\n"
+        return STATUS_LINE[status] + self._client.head + (own + lines + framing + end).encode("ascii")
 
     def _finish(self) -> None:
         if not self._over:

@@ -27,6 +27,13 @@ class Dataplane:
         self.limits = limits
         self._pipeline, self._metrics = pipeline, metrics
         self._connections: set[HotProtocol] = set()
+        self._rendered: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    def render(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """`headers` as lines, once for each list that uvicorn makes of them."""
+        if headers is not self._rendered[0]:
+            self._rendered = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return self._rendered[1]
 
     def joined(self, connection: HotProtocol) -> None:
         self._connections.add(connection)
@@ -37,7 +44,7 @@ class Dataplane:
     def answer(self, exchange: Exchange) -> asyncio.Task[None]:
         """Begins to answer a request that is whole."""
         exchange.call_id = new_call_id()
-        return asyncio.get_running_loop().create_task(self._answer(exchange))
+        return exchange.loop.create_task(self._answer(exchange))
 
     def refuse(self, exchange: Exchange, error: ApiError) -> None:
         """Answers with `error` what never became a request."""

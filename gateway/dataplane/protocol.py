@@ -14,7 +14,6 @@ Time limits cost a request nothing: a connection writes down until when it waits
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from math import inf
 from typing import Any, Protocol
 
@@ -37,7 +36,14 @@ ENDPOINTS = {
 """Path -> endpoint below /v1/."""
 
 READ_HEADERS = frozenset(
-    (b"authorization", b"x-api-key", b"x-headgate-privacy", b"x-headgate-tags", b"content-length")
+    {
+        b"authorization",
+        b"x-api-key",
+        b"x-headgate-privacy",
+        b"x-headgate-tags",
+        b"content-length",
+        b"expect",
+    }
 )
 """All that is read of a client's headers. None of them goes upstream."""
 
@@ -61,6 +67,8 @@ class Plane(Protocol):
     """What a connection needs of `dataplane.plane.Dataplane`."""
 
     limits: Limits
+
+    def render(self, headers: list[tuple[bytes, bytes]]) -> bytes: ...
 
     def joined(self, connection: "HotProtocol") -> None: ...
 
@@ -95,8 +103,9 @@ class HotProtocol(HttpToolsProtocol):
         self._draining = False
 
     @property
-    def default_headers(self) -> Iterable[tuple[bytes, bytes]]:
-        return self.server_state.default_headers
+    def head(self) -> bytes:
+        """Header lines that every answer has: the date, which uvicorn renews."""
+        return self._plane.render(self.server_state.default_headers)
 
     # asyncio.Protocol
 
@@ -108,7 +117,8 @@ class HotProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._segment = len(data)
         try:
             self.parser.feed_data(data)
@@ -183,11 +193,14 @@ class HotProtocol(HttpToolsProtocol):
 
     # httptools
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
     def on_message_begin(self) -> None:
         if self._busy:
             self._turn_deaf()
             return
-        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.url, self.headers = b"", []
         self._arriving = self._in_head = True
         self._head_bytes = 0
         self.deadline = self.loop.time() + self._limits.body_timeout
@@ -263,14 +276,15 @@ class HotProtocol(HttpToolsProtocol):
             keep_alive=modern and not self._draining and self.parser.should_keep_alive(),
             chunked=modern,
         )
-        if self.expect_100_continue:
+        if headers.get(b"expect", "").lower() == "100-continue":
             self.transport.write(CONTINUE)
 
     def _to_uvicorn(self) -> None:
-        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expected
-        self.headers.extend(headers)
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
         if self._draining:
             self.cycle.keep_alive = False

@@ -266,14 +266,14 @@ async def test_junk_behind_an_answer(junk: str) -> None:
     async with Toxic() as toxic:
         toxic.script(replies(OK + JUNK[junk]), replies(answer(b"second")))
         pool = Pool(functools.partial(connect, toxic))
-        connection, _ = await pool.acquire()
+        connection = await pool.open()
         assert await exchange(connection) == b"first"
         assert connection.status == 200
         assert "x-poison" not in connection.headers
         pool.release(connection)
-        after, reused = await pool.acquire()
+        assert pool.idle() is None
+        after = await pool.open()
         assert await exchange(after) == b"second"
-        assert not reused
         pool.release(after)
         pool.close()
 
@@ -285,14 +285,14 @@ async def test_junk_on_an_idle_connection() -> None:
     async with Toxic() as toxic:
         toxic.script(in_steps(OK, answer(b"poison"), go=go), replies(answer(b"second")))
         pool = Pool(functools.partial(connect, toxic))
-        connection, _ = await pool.acquire()
+        connection = await pool.open()
         assert await exchange(connection) == b"first"
         pool.release(connection)
         assert connection.reusable
         go.release()
         await until(lambda: connection.closed)
-        after, reused = await pool.acquire()
-        assert not reused
+        assert pool.idle() is None
+        after = await pool.open()
         assert await exchange(after) == b"second"
         after.abort()
         go.release()
@@ -339,15 +339,15 @@ async def test_an_answer_left_unread_does_not_go_back_to_the_pool_paused() -> No
     async with Toxic() as toxic:
         toxic.script(stalls_after(), replies(answer(b"second")))
         pool = Pool(functools.partial(connect, toxic))
-        connection, _ = await pool.acquire()
+        connection = await pool.open()
         waiting = asyncio.ensure_future(connection.exchange(REQUEST))
         await asyncio.sleep(0)
         connection.data_received(CHUNKED + chunk(body))
         connection.data_received(chunk(b"over") + STREAM_END)  # the mark is passed and the end is there
         await waiting
         pool.release(connection)
-        after, reused = await pool.acquire()
-        assert not reused
+        assert pool.idle() is None
+        after = await pool.open()
         assert await exchange(after) == b"second"
         after.abort()
 
@@ -382,7 +382,7 @@ async def test_a_cancelled_exchange_is_seen_by_the_server() -> None:
 
 async def _idle(pool: Pool, count: int) -> list[Connection]:
     """`count` connections that have answered once and been given back in order."""
-    taken = [(await pool.acquire())[0] for _ in range(count)]
+    taken = [await pool.open() for _ in range(count)]
     for connection in taken:
         await exchange(connection)
     for connection in taken:
@@ -397,7 +397,7 @@ async def test_the_last_one_used_goes_first() -> None:
         toxic.script(replies(OK), replies(OK))
         pool = Pool(functools.partial(connect, toxic))
         _, newest = await _idle(pool, 2)
-        assert await pool.acquire() == (newest, True)
+        assert pool.idle() is newest
         newest.abort()
         pool.close()
 
@@ -420,12 +420,11 @@ async def test_no_more_idle_connections_than_allowed() -> None:
 async def test_old_connections_are_not_used(limit: dict[str, float]) -> None:
     """One that was idle for too long, or is too old, is closed in place of being used."""
     async with Toxic() as toxic:
-        toxic.script(replies(OK), replies(OK))
+        toxic.script(replies(OK))
         pool = Pool(functools.partial(connect, toxic), **limit)
         (old,) = await _idle(pool, 1)
-        fresh, reused = await pool.acquire()
-        assert (reused, old.closed) == (False, True)
-        fresh.abort()
+        assert pool.idle() is None
+        assert old.closed
 
 
 @on_both_loops
@@ -433,14 +432,12 @@ async def test_one_that_the_server_closed_is_not_used() -> None:
     """A keep-alive that timed out on the other side costs a new connection, not an error."""
     go = asyncio.Semaphore(0)
     async with Toxic() as toxic:
-        toxic.script(in_steps(OK, go=go), replies(OK))
+        toxic.script(in_steps(OK, go=go))
         pool = Pool(functools.partial(connect, toxic))
         (old,) = await _idle(pool, 1)
         go.release()
         await until(lambda: old.closed)
-        fresh, reused = await pool.acquire()
-        assert not reused
-        fresh.abort()
+        assert pool.idle() is None
 
 
 @on_both_loops
@@ -449,7 +446,7 @@ async def test_closing_is_for_good() -> None:
     async with Toxic() as toxic:
         toxic.script(replies(OK), replies(OK))
         pool = Pool(functools.partial(connect, toxic))
-        out, _ = await pool.acquire()
+        out = await pool.open()
         await _idle(pool, 1)
         pool.close()
         await exchange(out)
