@@ -26,6 +26,7 @@ from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Limits
 from gateway.errors import ConfigError
 from gateway.fleet import Fleet
+from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
 from gateway.monitor.metrics import Metrics
@@ -33,7 +34,7 @@ from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
-from gateway.record import ByTheHour, ByToken, Charge, Recorder
+from gateway.record import Recorder
 from gateway.settings import (
     AnyBackend,
     KeySettings,

@@ -26,7 +26,7 @@ from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import Request, parse, upstream_body
 from gateway.privacy.classify import Classifier
-from gateway.record import Record, Recorder
+from gateway.record import Attempt, Record, Recorder
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
@@ -79,7 +79,7 @@ class Pipeline:
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
-        started_ns = time.time_ns()
+        started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         classification = await self._classifier.classify(
@@ -87,30 +87,36 @@ class Pipeline:
         )
         facts = _facts(incoming, request, principal, classification)
         verdict = decide(self._policy(), facts, self._snapshot())
-        call = Call(facts=facts, principal=principal, classification=classification, started_ns=started_ns)
+        call = Call(
+            facts=facts,
+            principal=principal,
+            classification=classification,
+            started_ns=started_ns,
+            clock=clock,
+        )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):
                 raise Denied(
                     verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
                 )
-            answer = await self._call(verdict, request, record)
+            attempt, answer = await self._call(verdict, request, record)
             try:
                 if request.stream:
-                    await _pass_stream(request, answer, reply, record)
+                    await _pass_stream(request, attempt, answer, reply, record)
                 else:
-                    _pass_whole(answer, reply, record)
+                    _pass_whole(attempt, answer, reply, record)
             finally:
                 await answer.aclose()
 
-    async def _call(self, decision: Decision, request: Request, record: Record) -> Answer:
+    async def _call(self, decision: Decision, request: Request, record: Record) -> tuple[Attempt, Answer]:
         """The first answer that begins, by candidate. Only declared error classes lead on to the next."""
         failure = BackendError(ErrorClass.CONNECTION, "no candidate")
         for candidate in decision.candidates:
-            record.attempt(candidate)
+            attempt = record.attempt(candidate)
             try:
-                return await self._attempt(candidate, request, record.call_id)
+                return attempt, await self._attempt(candidate, request, record.call_id)
             except BackendError as error:
-                record.attempt_failed(error)
+                record.failed(attempt, error)
                 failure = error
                 if error.error_class not in decision.fallback_on:
                     break
@@ -145,14 +151,16 @@ def _facts(
     )
 
 
-def _pass_whole(answer: Answer, reply: Reply, record: Record) -> None:
-    record.answered_whole(answer.status, answer.first)
+def _pass_whole(attempt: Attempt, answer: Answer, reply: Reply, record: Record) -> None:
+    record.answered_whole(attempt, answer.status, answer.first)
     headers = {"content-type": answer.content_type} | record.headers()
     reply.whole(answer.status, headers, answer.first)
     record.completed()
 
 
-async def _pass_stream(request: Request, answer: Answer, reply: Reply, record: Record) -> None:
+async def _pass_stream(
+    request: Request, attempt: Attempt, answer: Answer, reply: Reply, record: Record
+) -> None:
     """A broken stream ends with an error event, never with an invented finish (invariant 4)."""
     meter = StreamMeter(strip_usage=not request.wants_usage)
 
@@ -161,7 +169,7 @@ async def _pass_stream(request: Request, answer: Answer, reply: Reply, record: R
         if events:
             reply.write(events)
 
-    record.answering(answer.status, meter)
+    record.answering(attempt, answer.status, meter)
     reply.start(answer.status, {"content-type": answer.content_type} | record.headers())
     reply.drawn_from(answer.source)
     try:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
-import msgspec
+from msgspec.structs import replace
 
 from gateway.backends.wire import StreamMeter, answer_text, usage_of
 from gateway.errors import ApiError, BackendError
-from gateway.ledger.pricing import PriceBook, Priced, usd
-from gateway.ledger.selfhost import BusyMeter
+from gateway.ledger.charges import Charge
+from gateway.ledger.pricing import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
 from gateway.monitor.metrics import Metrics
@@ -23,52 +23,7 @@ from router_policies.types import Candidate, Decision, Denial, ErrorClass
 
 log = logging.getLogger("headgate.record")
 
-
-class Charge(Protocol):
-    """How a backend's work is paid for."""
-
-    def start(self) -> int:
-        """An attempt begins; returns the token to finish it with."""
-        ...
-
-    def finish(self, token: int, model: str, usage: Usage) -> Priced: ...
-
-    def estimate(self, model: str, usage: Usage) -> Priced:
-        """For the row of a call whose end nobody saw."""
-        ...
-
-
-class ByToken:
-    """Rented: tokens at the price book's rates."""
-
-    def __init__(self, prices: PriceBook, provider: str) -> None:
-        self._prices, self._provider = prices, provider
-
-    def start(self) -> int:
-        return 0
-
-    def finish(self, token: int, model: str, usage: Usage) -> Priced:
-        return self._prices.cost(model, self._provider, usage)
-
-    def estimate(self, model: str, usage: Usage) -> Priced:
-        return self._prices.cost(model, self._provider, usage)
-
-
-class ByTheHour:
-    """Owned: an hourly rate, shared by whatever is in flight on the replica."""
-
-    def __init__(self, nano_per_hour: int) -> None:
-        self._meter = BusyMeter(nano_per_hour, time.monotonic_ns())
-
-    def start(self) -> int:
-        return self._meter.start(time.monotonic_ns())
-
-    def finish(self, token: int, model: str, usage: Usage) -> Priced:
-        return Priced(cost_nano=self._meter.finish(token, time.monotonic_ns()), source=self._meter.source)
-
-    def estimate(self, model: str, usage: Usage) -> Priced:
-        """Unknown: the time that it took is gone with the process."""
-        return Priced(cost_nano=None, source=self._meter.source)
+FREE = Priced(cost_nano=0, source="")
 
 
 class Ledger(Protocol):
@@ -92,26 +47,41 @@ class Recorder:
         return Record(self, call, request, verdict)
 
 
+class Attempt:
+    """One call to one backend, which goes on until it is settled."""
+
+    __slots__ = ("_charge", "_token", "candidate")
+
+    def __init__(self, candidate: Candidate, charge: Charge) -> None:
+        self.candidate, self._charge, self._token = candidate, charge, charge.start()
+
+    def settle(self, usage: Usage) -> Priced:
+        return self._charge.finish(self._token, self.candidate.model, usage)
+
+
 class Record:
-    """One request. As a context it settles exactly one ledger row, however the request ends."""
+    """One request. As a context it settles exactly one ledger row, however the request ends.
+
+    Several attempts may be under way at once, where a route hedges; one of them answers.
+    """
 
     def __init__(self, parts: Recorder, call: Call, request: Request, verdict: Decision | Denial) -> None:
         self.call_id = call.facts.call_id
         self._parts, self._call, self._request, self._verdict = parts, call, request, verdict
-        self._clock = time.perf_counter()
         self._outcome = Outcome.CLIENT_CLOSED  # until something else is known
         self._status = 0
-        self._candidate: Candidate | None = None
-        self._charge_token = 0
         self._attempts = 0
-        self._upstream_s = 0.0  # waiting for backends, until the first byte
-        self._attempt_clock = 0.0
+        self._open: list[Attempt] = []  # not settled
+        self._latest: Candidate | None = None  # that answers, or was tried last
+        self._begun: Entry | None = None  # the row as it stands if this process dies
+        self._waiting_since = 0.0
+        self._waited_s = 0.0  # for backends, until the first byte
         self._error_class: ErrorClass | None = None
         self._first_byte_ms: float | None = None
         self._usage: Usage | None = None
         self._meter: StreamMeter | None = None
-        self._priced: Priced | None = None
-        self._spent_nano = 0  # on attempts that failed
+        self._priced: Priced | None = None  # the attempt that answered
+        self._spent_nano = 0  # on all others
 
     def __enter__(self) -> "Record":
         self._parts.metrics.in_flight.inc()
@@ -121,44 +91,47 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._parts.metrics.in_flight.dec()
-        if isinstance(error, ApiError):
-            self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
-            self._status = error.status
-        elif error is not None and not isinstance(error, asyncio.CancelledError):
-            self._fault_of_ours()
-        entry = self._entry(self._settled_usage(), self._price())
+        if error is not None:
+            self._ended_by(error)
+        entry = self._settled()
         self._parts.ledger.settle(entry)
         self._parts.metrics.settled(entry)
 
     # What happens, in the order in which it may.
 
-    def attempt(self, candidate: Candidate) -> None:
+    def attempt(self, candidate: Candidate) -> Attempt:
         """A backend is about to be reached: from here on a row is owed, even if this process dies.
 
         Raises ApiError when the disk would not keep it: a call that could be lost is not made.
         """
-        self._candidate = candidate
+        charge = self._parts.charges[candidate.backend]
+        if self._begun is None:
+            self._begin(candidate, charge)
         self._attempts += 1
-        if self._attempts == 1:
-            self._begin(candidate)
-        self._attempt_clock = time.perf_counter()
-        self._charge_token = self._parts.charges[candidate.backend].start()
+        self._latest = candidate
+        attempt = Attempt(candidate, charge)
+        if not self._open:
+            self._waiting_since = time.perf_counter()
+        self._open.append(attempt)
         self._parts.serving[candidate.adapter or ""] += 1
+        return attempt
 
-    def attempt_failed(self, error: BackendError) -> None:
+    def failed(self, attempt: Attempt, error: BackendError) -> None:
         """A failed attempt costs the time it took on our own replica, and nothing elsewhere."""
-        self._upstream_s += time.perf_counter() - self._attempt_clock
         self._error_class = error.error_class
-        priced = self._finish_charge(Usage())
-        self._spent_nano += priced.cost_nano or 0 if priced else 0
+        self._spent_nano += self._close(attempt, Usage()).cost_nano or 0
 
-    def answered_whole(self, status: int, body: bytes) -> None:
-        self._answered(status)
+    def given_up(self, attempt: Attempt) -> None:
+        """Another attempt was quicker. The backend has read the prompt: that is paid, as an estimate."""
+        self._spent_nano += self._close(attempt, self._estimated_usage()).cost_nano or 0
+
+    def answered_whole(self, attempt: Attempt, status: int, body: bytes) -> None:
+        self._answered(attempt, status)
         self._usage = usage_of(body) or self._counted(body)
-        self._priced = self._finish_charge(self._usage)
+        self._priced = self._close(attempt, self._usage)
 
-    def answering(self, status: int, meter: StreamMeter) -> None:
-        self._answered(status)
+    def answering(self, attempt: Attempt, status: int, meter: StreamMeter) -> None:
+        self._answered(attempt, status)
         self._meter = meter
 
     def completed(self) -> None:
@@ -169,34 +142,33 @@ class Record:
 
     def headers(self) -> dict[str, str]:
         """The `x-headgate-…` headers, with what is known by now."""
-        candidate, verdict = self._candidate, self._verdict
+        candidate, verdict = self._latest, self._verdict
         headers = {
             "x-headgate-policy": verdict.policy,
-            "x-headgate-privacy-class": self._call.classification.privacy.label,
+            "x-headgate-privacy-class": self._call.facts.privacy.label,
             "x-headgate-route": verdict.route or "",
             "x-headgate-reason": verdict.reason if isinstance(verdict, Decision) else verdict.code,
             "x-headgate-attempts": str(self._attempts),
             "x-headgate-overhead-ms": f"{self._overhead_ms():.2f}",
         }
         if candidate is not None:
-            headers |= {"x-headgate-backend": candidate.backend, "x-headgate-model": candidate.model}
+            headers["x-headgate-backend"] = candidate.backend
+            headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
         if self._priced is not None and self._priced.cost_nano is not None:
             headers["x-headgate-cost"] = usd(self._priced.cost_nano + self._spent_nano)
         return headers
 
-    # The row.
+    # Attempts.
 
-    def _begin(self, candidate: Candidate) -> None:
+    def _begin(self, candidate: Candidate, charge: Charge) -> None:
         """Writes down the row that stands if this process dies: what the call would cost, as an estimate."""
         usage = self._estimated_usage()
-        priced = self._parts.charges[candidate.backend].estimate(candidate.model, usage)
-        lost = msgspec.structs.replace(self._entry(usage, priced), outcome=Outcome.LOST)
+        lost = self._row(candidate, usage, charge.estimate(candidate.model, usage), attempts=1)
         try:
             self._parts.ledger.begin(lost)
         except SpoolUnwritable as error:
-            self._candidate, self._attempts = None, 0  # no backend was reached, none will be
             log.error("request %s: the ledger's disk takes nothing: %s", self.call_id, error)
             raise ApiError(
                 "The gateway cannot write its ledger at present and takes no requests; its operator has "
@@ -205,54 +177,69 @@ class Record:
                 code="ledger_unwritable",
                 headers=self.headers(),
             ) from error
+        self._begun = lost
 
-    def _fault_of_ours(self) -> None:
-        if self._first_byte_ms is None:
+    def _answered(self, attempt: Attempt, status: int) -> None:
+        now = time.perf_counter()
+        self._waited_s += now - self._waiting_since
+        self._first_byte_ms = (now - self._call.clock) * 1e3
+        self._latest, self._status, self._error_class = attempt.candidate, status, None
+
+    def _close(self, attempt: Attempt, usage: Usage) -> Priced:
+        self._open.remove(attempt)
+        self._parts.serving[attempt.candidate.adapter or ""] -= 1
+        if not self._open and self._first_byte_ms is None:
+            self._waited_s += time.perf_counter() - self._waiting_since
+        return attempt.settle(usage)
+
+    def _overhead_ms(self) -> float:
+        """All the time so far that was not spent waiting for a backend."""
+        return max(0.0, time.perf_counter() - self._call.clock - self._waited_s) * 1e3
+
+    # The row.
+
+    def _ended_by(self, error: BaseException) -> None:
+        if isinstance(error, ApiError):
+            self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
+            self._status = error.status
+        elif isinstance(error, asyncio.CancelledError):
+            return
+        elif self._first_byte_ms is None:  # a fault of ours
             self._outcome, self._status = Outcome.FAILED, 500
         else:  # the client has seen the backend's status, and an answer that is not whole
             self._outcome = Outcome.INTERRUPTED
 
-    def _answered(self, status: int) -> None:
-        now = time.perf_counter()
-        self._upstream_s += now - self._attempt_clock
-        self._first_byte_ms = (now - self._clock) * 1e3
-        self._status, self._error_class = status, None
+    def _settled(self) -> Entry:
+        usage = self._settled_usage()
+        for attempt in self._open[:]:  # a stream's, or one whose client left
+            priced = self._close(attempt, usage)
+            if attempt.candidate is self._latest and self._priced is None:
+                self._priced = priced
+            else:
+                self._spent_nano += priced.cost_nano or 0
+        priced = self._priced or FREE  # nothing but failed attempts, or none at all
+        begun, latest = self._begun, self._latest
+        if begun is None or latest is None:
+            return replace(self._row(None, usage, priced, attempts=0), outcome=self._outcome)
+        return replace(
+            begun,
+            backend=latest.backend,
+            zone=latest.zone,
+            model=latest.model,
+            adapter=latest.adapter or "",
+            attempts=self._attempts,
+            status=self._status,
+            outcome=self._outcome,
+            error_class=self._error_class,
+            usage=usage,
+            cost_nano=self._cost_nano(priced),
+            price=priced.source,
+            first_byte_ms=self._first_byte_ms,
+            duration_ms=(time.perf_counter() - self._call.clock) * 1e3,
+        )
 
-    def _overhead_ms(self) -> float:
-        """All the time so far that was not spent waiting for a backend."""
-        since_start = (time.time_ns() - self._call.started_ns) / 1e9
-        return max(0.0, since_start - self._upstream_s) * 1e3
-
-    def _finish_charge(self, usage: Usage) -> Priced | None:
-        if self._candidate is None or self._charge_token < 0:
-            return None
-        token, self._charge_token = self._charge_token, -1
-        self._parts.serving[self._candidate.adapter or ""] -= 1
-        return self._parts.charges[self._candidate.backend].finish(token, self._candidate.model, usage)
-
-    def _settled_usage(self) -> Usage:
-        if self._usage is None and self._meter is not None:
-            self._usage = self._meter.usage or self._estimated_usage(output_tokens=self._meter.events)
-        if self._usage is None and self._outcome is Outcome.CLIENT_CLOSED and self._attempts:
-            self._usage = self._estimated_usage()
-        return self._usage or Usage()
-
-    def _estimated_usage(self, output_tokens: int = 0) -> Usage:
-        prompt = estimate_prompt_tokens(self._request.size)
-        return Usage(input_tokens=prompt, output_tokens=output_tokens, estimated=True)
-
-    def _counted(self, body: bytes) -> Usage:
-        """For a provider that gives no usage."""
-        model = self._candidate.model if self._candidate else ""
-        return self._estimated_usage(count_text(model, answer_text(body)))
-
-    def _price(self) -> Priced | None:
-        if self._priced is None:
-            self._priced = self._finish_charge(self._settled_usage())
-        return self._priced
-
-    def _entry(self, usage: Usage, priced: Priced | None) -> Entry:
-        facts, verdict, candidate = self._call.facts, self._verdict, self._candidate
+    def _row(self, candidate: Candidate | None, usage: Usage, priced: Priced, *, attempts: int) -> Entry:
+        facts, verdict = self._call.facts, self._verdict
         return Entry(
             call_id=facts.call_id,
             started_ns=self._call.started_ns,
@@ -271,18 +258,30 @@ class Record:
             model=candidate.model if candidate else "",
             adapter=(candidate.adapter or "") if candidate else "",
             stream=self._request.stream,
-            attempts=self._attempts,
+            attempts=attempts,
             status=self._status,
-            outcome=self._outcome,
-            error_class=self._error_class,
+            outcome=Outcome.LOST,
             usage=usage,
             cost_nano=self._cost_nano(priced),
-            price=priced.source if priced else "",
-            first_byte_ms=self._first_byte_ms,
-            duration_ms=(time.perf_counter() - self._clock) * 1e3,
+            price=priced.source,
+            duration_ms=(time.perf_counter() - self._call.clock) * 1e3,
         )
 
-    def _cost_nano(self, priced: Priced | None) -> int | None:
-        if priced is None:  # nothing but failed attempts, or none at all
-            return self._spent_nano
+    def _cost_nano(self, priced: Priced) -> int | None:
         return None if priced.cost_nano is None else priced.cost_nano + self._spent_nano
+
+    def _settled_usage(self) -> Usage:
+        if self._usage is None and self._meter is not None:
+            self._usage = self._meter.usage or self._estimated_usage(output_tokens=self._meter.events)
+        if self._usage is None and self._outcome is Outcome.CLIENT_CLOSED and self._attempts:
+            self._usage = self._estimated_usage()
+        return self._usage or Usage()
+
+    def _estimated_usage(self, output_tokens: int = 0) -> Usage:
+        prompt = estimate_prompt_tokens(self._request.size)
+        return Usage(input_tokens=prompt, output_tokens=output_tokens, estimated=True)
+
+    def _counted(self, body: bytes) -> Usage:
+        """For a provider that gives no usage."""
+        model = self._latest.model if self._latest else ""
+        return self._estimated_usage(count_text(model, answer_text(body)))

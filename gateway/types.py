@@ -54,6 +54,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     principal: Principal
     classification: Classification
     started_ns: int  # Unix time
+    clock: float  # the same moment on time.perf_counter
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,12 +15,13 @@ import pytest
 from gateway.admission import Keys, hash_key
 from gateway.backends.base import Sink, Source, UpstreamRequest
 from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, Unauthenticated
+from gateway.ledger.charges import ByToken
 from gateway.ledger.pricing import Override, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.pipeline import Incoming, Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import StructuredDetector
-from gateway.record import ByToken, Recorder
+from gateway.record import Recorder
 from gateway.types import Entry, Principal
 from router_policies.load import load
 from router_policies.types import BackendInfo, Catalog, ErrorClass, PrivacyClass, Snapshot, Zone

@@ -8,14 +8,15 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from gateway import record as module
 from gateway.backends.wire import StreamMeter
 from gateway.errors import ApiError, BackendError, Denied
+from gateway.ledger import charges as module
+from gateway.ledger.charges import ByTheHour, ByToken
 from gateway.ledger.pricing import Override, PriceBook
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.monitor.metrics import Metrics
 from gateway.parsing import parse
-from gateway.record import ByTheHour, ByToken, Record, Recorder
+from gateway.record import Record, Recorder
 from gateway.types import Call, Classification, Entry, Outcome, Principal, Usage
 from router_policies.types import Candidate, Decision, Denial, ErrorClass, Facts, PrivacyClass
 
@@ -37,6 +38,7 @@ CALL = Call(
     principal=Principal(key_id="k", team="t"),
     classification=Classification(privacy=PrivacyClass.INTERNAL, findings={"email": 1}),
     started_ns=1,
+    clock=0.0,
 )
 RENTED = Candidate(backend="rented", zone="cloud", model="priced", adapter=None, permit=None)
 UNPRICED = msgspec.structs.replace(RENTED, model="nobody-knows")
@@ -113,8 +115,8 @@ def desk(clock: Clock) -> Desk:
 def test_a_whole_answer(desk: Desk) -> None:
     """Usage times price, to the nano-dollar, in the row and in the header."""
     with desk.record() as record:
-        record.attempt(RENTED)
-        record.answered_whole(200, WHOLE)
+        attempt = record.attempt(RENTED)
+        record.answered_whole(attempt, 200, WHOLE)
         assert record.headers()["x-headgate-cost"] == "0.000020000"
         record.completed()
     row = desk.row
@@ -127,12 +129,12 @@ def test_a_whole_answer(desk: Desk) -> None:
 def test_the_row_is_owed_before_the_backend_is_reached(desk: Desk) -> None:
     """`attempt` writes it down as lost, with an estimate of the cost; a second attempt does not again."""
     with desk.record() as record:
-        record.attempt(RENTED)
+        attempt = record.attempt(RENTED)
         (begun,) = desk.rows.begun
         assert desk.rows.settled == []
-        record.attempt_failed(BUSY)
-        record.attempt(UNPRICED)
-        record.answered_whole(200, WHOLE)
+        record.failed(attempt, BUSY)
+        attempt = record.attempt(UNPRICED)
+        record.answered_whole(attempt, 200, WHOLE)
     assert desk.rows.begun == [begun]
     assert (begun.outcome, begun.backend, begun.attempts) == (Outcome.LOST, "rented", 1)
     assert begun.usage == Usage(input_tokens=PROMPT, estimated=True)
@@ -160,23 +162,33 @@ def test_a_refusal_of_ours_costs_nothing(desk: Desk) -> None:
 def test_attempts_that_failed_are_free_elsewhere(desk: Desk) -> None:
     """A rented backend that failed is not paid; the row says why it failed."""
     with suppress(ApiError), desk.record() as record:
-        record.attempt(RENTED)
-        record.attempt_failed(BUSY)
-        record.attempt(UNPRICED)
-        record.attempt_failed(BUSY)
+        attempt = record.attempt(RENTED)
+        record.failed(attempt, BUSY)
+        attempt = record.attempt(UNPRICED)
+        record.failed(attempt, BUSY)
         raise ApiError("busy", status=502)
     row = desk.row
     assert (row.outcome, row.status, row.attempts, row.cost_nano) == ("failed", 502, 2, 0)
     assert row.error_class is ErrorClass.SERVER_ERROR
 
 
+def test_both_of_a_hedge_are_settled(desk: Desk) -> None:
+    """The one that was given up is paid for the prompt it read, beside the one that answered; one row."""
+    with desk.record() as record:
+        slow, quick = record.attempt(RENTED), record.attempt(RENTED)
+        record.given_up(slow)
+        record.answered_whole(quick, 200, WHOLE)
+        record.completed()
+    assert (desk.row.attempts, desk.row.cost_nano) == (2, PROMPT * 1000 + COST)
+
+
 def test_by_the_hour(desk: Desk, clock: Clock) -> None:
     """On our own replica a request costs the time it took."""
     with desk.record() as record:
-        record.attempt(OWN)
+        attempt = record.attempt(OWN)
         assert desk.serving["x@0123456789ab"] == 1
         clock.pass_s(2)
-        record.answered_whole(200, WHOLE)
+        record.answered_whole(attempt, 200, WHOLE)
         record.completed()
     row = desk.row
     assert row.cost_nano == 2 * 10**9
@@ -187,12 +199,12 @@ def test_by_the_hour(desk: Desk, clock: Clock) -> None:
 def test_failed_attempts_on_our_own_replica_cost_their_time(desk: Desk, clock: Clock) -> None:
     """The second the replica worked in vain is part of what the request cost, wherever it ends."""
     with desk.record() as record:
-        record.attempt(OWN)
+        attempt = record.attempt(OWN)
         clock.pass_s(1)
-        record.attempt_failed(BUSY)
+        record.failed(attempt, BUSY)
         clock.pass_s(5)  # nobody's time
-        record.attempt(RENTED)
-        record.answered_whole(200, WHOLE)
+        attempt = record.attempt(RENTED)
+        record.answered_whole(attempt, 200, WHOLE)
         assert record.headers()["x-headgate-cost"] == "1.000020000"
         record.completed()
     assert (desk.row.cost_nano, desk.row.attempts, desk.row.error_class) == (10**9 + COST, 2, None)
@@ -201,20 +213,20 @@ def test_failed_attempts_on_our_own_replica_cost_their_time(desk: Desk, clock: C
 def test_two_on_one_replica_share_the_hour(desk: Desk, clock: Clock) -> None:
     """While two are in flight each pays half: together never more than the clock."""
     with desk.record() as first, desk.record() as second:
-        first.attempt(OWN)
-        second.attempt(OWN)
+        first_attempt = first.attempt(OWN)
+        second_attempt = second.attempt(OWN)
         clock.pass_s(2)
-        first.answered_whole(200, WHOLE)
+        first.answered_whole(first_attempt, 200, WHOLE)
         clock.pass_s(1)
-        second.answered_whole(200, WHOLE)
+        second.answered_whole(second_attempt, 200, WHOLE)
     assert sorted(row.cost_nano or 0 for row in desk.rows.settled) == [10**9, 2 * 10**9]
 
 
 def test_an_unknown_price(desk: Desk) -> None:
     """None in the row, and no header."""
     with desk.record() as record:
-        record.attempt(UNPRICED)
-        record.answered_whole(200, WHOLE)
+        attempt = record.attempt(UNPRICED)
+        record.answered_whole(attempt, 200, WHOLE)
         assert "x-headgate-cost" not in record.headers()
         record.completed()
     assert (desk.row.cost_nano, desk.row.usage.input_tokens) == (None, 10)
@@ -223,8 +235,8 @@ def test_an_unknown_price(desk: Desk) -> None:
 def test_an_answer_without_usage(desk: Desk) -> None:
     """Its words are counted, and the row marked."""
     with desk.record() as record:
-        record.attempt(RENTED)
-        record.answered_whole(200, UNCOUNTED)
+        attempt = record.attempt(RENTED)
+        record.answered_whole(attempt, 200, UNCOUNTED)
         record.completed()
     assert desk.row.usage == Usage(input_tokens=PROMPT, output_tokens=3, estimated=True)
 
@@ -242,9 +254,9 @@ def test_a_client_that_left_while_the_backend_worked(desk: Desk) -> None:
 def test_a_client_that_left_a_stream(desk: Desk, clock: Clock) -> None:
     """What was streamed until then is paid, and a replica's time goes on no longer."""
     with suppress(asyncio.CancelledError), desk.record() as record:
-        record.attempt(OWN)
+        attempt = record.attempt(OWN)
         meter = StreamMeter(strip_usage=True)
-        record.answering(200, meter)
+        record.answering(attempt, 200, meter)
         meter.feed(b'data: {"choices":[]}\n\n' * 7)
         clock.pass_s(3)
         raise asyncio.CancelledError
@@ -261,9 +273,9 @@ def test_a_client_that_left_a_stream(desk: Desk, clock: Clock) -> None:
 def test_a_fault_of_ours(desk: Desk, began: bool, outcome: str, status: int) -> None:
     """A bug of the gateway's leaves one row, and nothing in flight."""
     with suppress(ZeroDivisionError), desk.record() as record:
-        record.attempt(RENTED)
+        attempt = record.attempt(RENTED)
         if began:
-            record.answering(200, StreamMeter(strip_usage=True))
+            record.answering(attempt, 200, StreamMeter(strip_usage=True))
         raise ZeroDivisionError
     assert (desk.row.outcome, desk.row.status) == (outcome, status)
 
@@ -290,9 +302,9 @@ def test_the_stream_settles_by_its_meter(desk: Desk) -> None:
         (b"", Usage(input_tokens=PROMPT, output_tokens=1, estimated=True)),
     ):
         with desk.record() as record:
-            record.attempt(RENTED)
+            attempt = record.attempt(RENTED)
             meter = StreamMeter(strip_usage=True)
-            record.answering(200, meter)
+            record.answering(attempt, 200, meter)
             meter.feed(b'data: {"choices":[{}]}\n\n' + usage)
             record.completed()
         assert desk.rows.settled.pop().usage == expected

@@ -1,0 +1,55 @@
+"""How the work of a backend is paid for: by the token where it is rented, by the hour where it is ours."""
+
+import time
+from typing import Protocol
+
+from gateway.ledger.pricing import PriceBook, Priced
+from gateway.ledger.selfhost import BusyMeter
+from gateway.types import Usage
+
+
+class Charge(Protocol):
+    """What one backend's work costs."""
+
+    def start(self) -> int:
+        """An attempt begins; returns the token to finish it with."""
+        ...
+
+    def finish(self, token: int, model: str, usage: Usage) -> Priced: ...
+
+    def estimate(self, model: str, usage: Usage) -> Priced:
+        """For the row of a call whose end nobody saw."""
+        ...
+
+
+class ByToken:
+    """Rented: tokens at the price book's rates."""
+
+    def __init__(self, prices: PriceBook, provider: str) -> None:
+        self._prices, self._provider = prices, provider
+
+    def start(self) -> int:
+        return 0
+
+    def finish(self, token: int, model: str, usage: Usage) -> Priced:
+        return self._prices.cost(model, self._provider, usage)
+
+    def estimate(self, model: str, usage: Usage) -> Priced:
+        return self._prices.cost(model, self._provider, usage)
+
+
+class ByTheHour:
+    """Owned: an hourly rate, shared by whatever is in flight on the replica."""
+
+    def __init__(self, nano_per_hour: int) -> None:
+        self._meter = BusyMeter(nano_per_hour, time.monotonic_ns())
+
+    def start(self) -> int:
+        return self._meter.start(time.monotonic_ns())
+
+    def finish(self, token: int, model: str, usage: Usage) -> Priced:
+        return Priced(cost_nano=self._meter.finish(token, time.monotonic_ns()), source=self._meter.source)
+
+    def estimate(self, model: str, usage: Usage) -> Priced:
+        """Unknown: the time that it took is gone with the process."""
+        return Priced(cost_nano=None, source=self._meter.source)
