@@ -27,6 +27,7 @@ class Fleet:
         self._probe = probe
         # By replica, the releases that it serves and the folders they came from.
         self._proven: dict[str, dict[str, str]] = {name: {} for name in self._replicas}
+        self.changes = 0  # grows whenever `served` may have changed
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,11 +47,11 @@ class Fleet:
                 models = await self._replicas[name].models()
             except ReplicaError as error:
                 if not (isinstance(error, ReplicaUnreachable) and error.hangs):
-                    self._proven[name] = {}
+                    self._now_proven(name, {})
                 raise
             roots = {model.id: model.root for model in models}
             proven = self._proven[name]
-            self._proven[name] = {one: root for one, root in proven.items() if roots.get(one) == root}
+            self._now_proven(name, {one: root for one, root in proven.items() if roots.get(one) == root})
             return tuple(model for model in models if model.parent is not None)
 
     async def load(self, name: str, release: str, path: Path) -> bool:
@@ -71,13 +72,18 @@ class Fleet:
         """Probe a release that is loaded; it counts as served from then on. Raises ReplicaError."""
         async with self._turns[name]:
             await self._probe(self._replicas[name], manifest)
-            self._proven[name][manifest.release] = str(path)
+            self._now_proven(name, self._proven[name] | {manifest.release: str(path)})
 
     async def unload(self, name: str, release: str) -> None:
         """Drop a release. It is no longer counted as served even if the replica cannot be told."""
         async with self._turns[name]:
-            self._proven[name].pop(release, None)
+            self._now_proven(name, {one: r for one, r in self._proven[name].items() if one != release})
             await self._replicas[name].unload(release)
+
+    def _now_proven(self, name: str, proven: dict[str, str]) -> None:
+        if proven != self._proven[name]:
+            self._proven[name] = proven
+            self.changes += 1
 
     async def aclose(self) -> None:
         for replica in self._replicas.values():

@@ -83,6 +83,12 @@ class Reconciler:
         self._retries: dict[tuple[str, str], _Retry] = {}
         self._told = Served()
         self.tended: dict[str, Tended] = {}  # by replica, what the last look found and did
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Grows whenever `served` or `tended` may have changed: cheaper to ask than either."""
+        return self._changes + self._fleet.changes
 
     @property
     def served(self) -> Served:
@@ -118,7 +124,10 @@ class Reconciler:
 
     async def refresh(self) -> Served:
         """Read the aliases again: call it after a release or a rollback to have it seen at once."""
-        self._aliases = await asyncio.to_thread(self._registry.aliases)
+        aliases = await asyncio.to_thread(self._registry.aliases)
+        if aliases != self._aliases:
+            self._aliases = aliases
+            self._changes += 1
         self._aliases_known.set()
         return self._publish()
 
@@ -131,7 +140,9 @@ class Reconciler:
         self._publish()
         if tended != self.tended.get(name, Tended(replica=name)):
             log.info("adapters on %s: %s", name, tended)
-        self.tended[name] = tended
+        if tended != self.tended.get(name):
+            self.tended[name] = tended
+            self._changes += 1
         return tended
 
     async def _tend(self, name: str) -> Tended:

@@ -52,13 +52,17 @@ class Fleet:
         self._reconciler = Reconciler(
             self._replicas, self._registry, self._store, in_flight=self.in_flight.__getitem__
         )
+        self._snapshot, self._seen = Snapshot(), 0  # as of that many changes
         self.base = next((b.model for b in own.values()), "")  # that all replicas serve
 
     @property
     def snapshot(self) -> Snapshot:
         """What decisions read: aliases that are served, and replicas that did not answer of late."""
-        down = frozenset(name for name, seen in self._reconciler.tended.items() if "" in seen.failed)
-        return Snapshot(aliases=self._reconciler.served.aliases, down=down)
+        if self._reconciler.changes != self._seen:
+            self._seen = self._reconciler.changes
+            down = frozenset(name for name, seen in self._reconciler.tended.items() if "" in seen.failed)
+            self._snapshot = Snapshot(aliases=self._reconciler.served.aliases, down=down)
+        return self._snapshot
 
     def ready(self) -> bool:
         """Whether every replica has been looked at once."""
