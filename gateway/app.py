@@ -109,7 +109,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with fleet.running(), dataplane.sweeping():
+        async with fleet.running(), dataplane.running():
             yield
         for backend in backends.values():
             await backend.aclose()

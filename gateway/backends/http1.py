@@ -57,16 +57,15 @@ class Connection(asyncio.Protocol):
         self.opened_at = self.idle_since = monotonic()
         self.deadline = inf  # on the clock of `monotonic`; who waits longer gets Silent
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.closed = False
-        self._timeouts = timeouts or Timeouts()
+        self._first_byte_s = (timeouts or Timeouts()).first_byte
+        self._between_bytes_s = (timeouts or Timeouts()).between_bytes
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
-        self._busy = False
-        self._reset()
-
-    def _reset(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        self._busy = False
+        # Of the present exchange:
         self._head_bytes = 0
         self._head_done = self._complete = self._informational = False
         self._keep_alive = self._junk = False
@@ -84,12 +83,13 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes) -> None:
         """Sends `request` and waits for the answer's head: `status` and `headers`. Raises HttpError."""
-        self._reset()
-        self._busy = True
-        self.status, self.headers = 0, {}
         if self.closed:
             raise HttpError("the connection is closed", answered=False)
-        self.deadline = monotonic() + self._timeouts.first_byte
+        self._busy = True
+        self._head_done = self._complete = self._keep_alive = False
+        self._head_bytes = self._buffered = 0
+        self._chunks, self.headers = [], {}
+        self.deadline = monotonic() + self._first_byte_s
         self._transport.write(request)
         while not self._head_done:
             await self._wait()
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
             self._paused = False
             if not self.closed:
                 self._transport.resume_reading()
-            self.deadline = monotonic() + self._timeouts.between_bytes
+            self.deadline = monotonic() + self._between_bytes_s
 
     def finish(self) -> None:
         """Ends the exchange; a connection that cannot be reused is closed."""
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
     def _received(self) -> None:
         """Passes on what one read of the socket brought, and tells who waits for it."""
         if self._buffered:
-            self.deadline = monotonic() + self._timeouts.between_bytes
+            self.deadline = monotonic() + self._between_bytes_s
             if self._sink is not None:
                 try:
                     self._sink(self._taken())
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         ends_at_close = self._head_done and not (
-            "content-length" in self.headers or "transfer-encoding" in self.headers
+            b"content-length" in self.headers or b"transfer-encoding" in self.headers
         )
         if self._busy and not self._complete:
             if ends_at_close and exc is None:
@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         # Trailers say nothing that is of use here.
         if name in _NAMES and not (self._junk or self._head_done):
-            self.headers[name.decode("ascii")] = value.decode("latin-1")
+            self.headers[name] = value
 
     def on_headers_complete(self) -> None:
         if self._junk:
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         else:
             self.status, self._head_done = status, True
             # A model server sends the head, then thinks.
-            self.deadline = monotonic() + self._timeouts.first_byte
+            self.deadline = monotonic() + self._first_byte_s
 
     def on_body(self, data: bytes) -> None:
         if not self._junk:

@@ -119,7 +119,7 @@ class WireResponse:
 
     def __init__(self, connection: Connection, pool: Pool) -> None:
         self.status = connection.status
-        self.content_type = connection.headers.get("content-type", "application/json")
+        self.content_type = connection.headers.get(b"content-type", b"application/json").decode("latin-1")
         self._connection: Connection | None = connection
         self._pool = pool
 
@@ -161,6 +161,10 @@ class WireResponse:
             self._connection = None
 
 
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("latin-1")
+
+
 def _broken(error: HttpError) -> StreamBroken:
     if isinstance(error, Silent):
         return StreamBroken("the backend fell silent", silent=True)
@@ -194,5 +198,5 @@ async def _failure(response: WireResponse, connection: Connection) -> BackendErr
         type=error.type,
         code=error.code,
         param=error.param,
-        retry_after=connection.headers.get("retry-after"),
+        retry_after=_text(connection.headers.get(b"retry-after")),
     )

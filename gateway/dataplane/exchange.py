@@ -17,7 +17,6 @@ class Client(Protocol):
     """The connection that an exchange belongs to."""
 
     transport: asyncio.Transport
-    loop: asyncio.AbstractEventLoop
 
     @property
     def head(self) -> bytes:
@@ -32,6 +31,13 @@ class Client(Protocol):
 class Exchange:
     """Filled by the connection while the request arrives, then given to the data plane to be answered."""
 
+    head_only = False  # the client asked for the head of the answer alone
+    call_id = ""
+    task: asyncio.Task[None] | None = None  # that answers
+    _source: Source | None = None
+    _pending = b""  # the head of a stream that has not said anything
+    _full = _started = _streaming = _over = False
+
     def __init__(
         self, client: Client, endpoint: str, headers: Mapping[bytes, str], *, keep_alive: bool, chunked: bool
     ) -> None:
@@ -40,15 +46,8 @@ class Exchange:
         self.parts: list[bytes] = []  # of the body
         self.size = 0
         self.keep_alive = keep_alive
-        self.head_only = False  # the client asked for the head of the answer alone
-        self.call_id = ""
-        self.task: asyncio.Task[None] | None = None  # that answers
-        self.loop = client.loop
-        self._client, self._transport = client, client.transport
-        self._chunked = chunked
-        self._source: Source | None = None
-        self._pending = b""  # the head of a stream that has not said anything
-        self._full = self._started = self._streaming = self._over = False
+        self._client, self._chunked = client, chunked
+        self._transport = client.transport
 
     @property
     def body(self) -> bytes:

@@ -27,6 +27,7 @@ class Dataplane:
         self.limits = limits
         self._pipeline, self._metrics = pipeline, metrics
         self._connections: set[HotProtocol] = set()
+        self._loop: asyncio.AbstractEventLoop
         self._rendered: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
     def render(self, headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -44,7 +45,7 @@ class Dataplane:
     def answer(self, exchange: Exchange) -> asyncio.Task[None]:
         """Begins to answer a request that is whole."""
         exchange.call_id = new_call_id()
-        return exchange.loop.create_task(self._answer(exchange))
+        return self._loop.create_task(self._answer(exchange))
 
     def refuse(self, exchange: Exchange, error: ApiError) -> None:
         """Answers with `error` what never became a request."""
@@ -53,9 +54,10 @@ class Dataplane:
         exchange.fail(error)
 
     @asynccontextmanager
-    async def sweeping(self) -> AsyncIterator[None]:
-        """Holds clients to their time limits until left."""
-        sweeper = asyncio.create_task(self._sweep())
+    async def running(self) -> AsyncIterator[None]:
+        """Within it requests are answered, and clients held to their time limits."""
+        self._loop = asyncio.get_running_loop()
+        sweeper = self._loop.create_task(self._sweep())
         try:
             yield
         finally:
@@ -64,10 +66,9 @@ class Dataplane:
                 await sweeper
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_S)
-            now = loop.time()
+            now = self._loop.time()
             for connection in list(self._connections):
                 connection.expire(now)
 

@@ -126,10 +126,8 @@ class HotProtocol(HttpToolsProtocol):
             self._turn_deaf()  # it is answered in HTTP/1.1, and the connection ends with that
         except httptools.HttpParserError as error:
             self._unreadable(error)
-        if self._in_head:
-            self._head_bytes += self._segment
-            if self._head_bytes > self._limits.max_head:
-                self._refuse(_head_too_large(self._limits))
+        if self._arriving:
+            self._more_to_come()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._plane.left(self)
@@ -197,26 +195,30 @@ class HotProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_message_begin(self) -> None:
-        if self._busy:
+        if self._exchange is not None or self._busy:
             self._turn_deaf()
             return
         self.url, self.headers = b"", []
         self._arriving = self._in_head = True
-        self._head_bytes = 0
-        self.deadline = self.loop.time() + self._limits.body_timeout
+        self._head_bytes, self.deadline = 0, inf
 
     def on_headers_complete(self) -> None:
         if self._deaf:
             return
         self._in_head = False
-        if self._head_is_too_large():
+        size = self._head_bytes + self._segment  # at most: a body may have begun in the same segment
+        if len(self.headers) > self._limits.max_headers or (
+            size > self._limits.max_head and self._too_long()
+        ):
             self._refuse(_head_too_large(self._limits))
             return
         endpoint = ENDPOINTS.get(self.url) or ENDPOINTS.get(self.url.partition(b"?")[0])
         if endpoint is None:
             self._to_uvicorn()
-        else:
+        elif self.parser.get_method() == b"POST":
             self._expect(endpoint)
+        else:
+            self._refuse(_not_allowed(self.parser.get_method(), endpoint))
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
@@ -253,29 +255,14 @@ class HotProtocol(HttpToolsProtocol):
 
     def _expect(self, endpoint: str) -> None:
         """A hot request whose body is still to come."""
-        method = self.parser.get_method()
-        if method != b"POST":
-            self._refuse(
-                BadRequest(
-                    f"Not allowed to {method.decode('ascii')} on /v1/{endpoint}; use POST.",
-                    status=405,
-                    headers={"allow": "POST"},
-                )
-            )
-            return
         headers = {name: value.decode("latin-1") for name, value in self.headers if name in READ_HEADERS}
         declared = headers.get(b"content-length", "")
         if declared.isdecimal() and int(declared) > self._limits.max_body:
             self._refuse(self._too_large())
             return
         modern = self.parser.get_http_version() == "1.1"
-        self._exchange = Exchange(
-            self,
-            endpoint,
-            headers,
-            keep_alive=modern and not self._draining and self.parser.should_keep_alive(),
-            chunked=modern,
-        )
+        keep_alive = modern and not self._draining and self.parser.should_keep_alive()
+        self._exchange = Exchange(self, endpoint, headers, keep_alive=keep_alive, chunked=modern)
         if headers.get(b"expect", "").lower() == "100-continue":
             self.transport.write(CONTINUE)
 
@@ -288,6 +275,15 @@ class HotProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._draining:
             self.cycle.keep_alive = False
+
+    def _more_to_come(self) -> None:
+        """A request is under way: it has a time by which it must be whole, and a head of limited size."""
+        if self.deadline == inf:
+            self.deadline = self.loop.time() + self._limits.body_timeout
+        if self._in_head:
+            self._head_bytes += self._segment
+            if self._head_bytes > self._limits.max_head:
+                self._refuse(_head_too_large(self._limits))
 
     def _turn_deaf(self) -> None:
         """What more this client sends is not read, and its connection ends with the present answer."""
@@ -316,11 +312,7 @@ class HotProtocol(HttpToolsProtocol):
         self._exchange = refused
         self._plane.refuse(refused, error)
 
-    def _head_is_too_large(self) -> bool:
-        if len(self.headers) > self._limits.max_headers:
-            return True
-        if self._head_bytes + self._segment <= self._limits.max_head:  # nearly always, and cheaper to know
-            return False
+    def _too_long(self) -> bool:
         return len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self._limits.max_head
 
     def _too_large(self) -> TooLarge:
@@ -332,4 +324,12 @@ def _head_too_large(limits: Limits) -> ApiError:
         f"The request's headers are over {limits.max_head} bytes or {limits.max_headers} lines.",
         status=431,
         code="headers_too_large",
+    )
+
+
+def _not_allowed(method: bytes, endpoint: str) -> ApiError:
+    return BadRequest(
+        f"Not allowed to {method.decode('ascii')} on /v1/{endpoint}; use POST.",
+        status=405,
+        headers={"allow": "POST"},
     )
