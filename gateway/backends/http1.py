@@ -17,6 +17,7 @@ import httptools
 import msgspec
 
 from gateway.backends.base import Sink
+from gateway.backends.outbox import Outbox
 
 HIGH_WATER = 256 * 1024  # bytes held for a slow reader before the socket is paused
 MAX_HEAD = 64 * 1024  # bytes
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._between_bytes_s = (timeouts or Timeouts()).between_bytes
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox.of(self._loop)
         self._parser = httptools.HttpResponseParser(self)
         self._busy = False
         # Of the present exchange:
@@ -90,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._buffered = 0
         self._chunks, self.headers = [], {}
         self.deadline = monotonic() + self._first_byte_s
-        self._transport.write(request)
+        self._outbox.write(self._transport, request)
         while not self._head_done:
             await self._wait()
 

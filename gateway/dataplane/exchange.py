@@ -7,6 +7,7 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.backends.base import Source
+from gateway.backends.outbox import Outbox
 from gateway.backends.wire import error_event
 from gateway.errors import ApiError
 
@@ -17,6 +18,7 @@ class Client(Protocol):
     """The connection that an exchange belongs to."""
 
     transport: asyncio.Transport
+    outbox: Outbox
 
     @property
     def head(self) -> bytes:
@@ -47,7 +49,7 @@ class Exchange:
         self.size = 0
         self.keep_alive = keep_alive
         self._client, self._chunked = client, chunked
-        self._transport = client.transport
+        self._transport, self._outbox = client.transport, client.outbox
 
     @property
     def body(self) -> bytes:
@@ -58,7 +60,7 @@ class Exchange:
     def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._started = True
         framing = f"content-length: {len(body)}\r\n"
-        self._transport.write(self._head(status, headers, framing) + (b"" if self.head_only else body))
+        self._write(self._head(status, headers, framing) + (b"" if self.head_only else body))
 
     def start(self, status: int, headers: Mapping[str, str]) -> None:
         self._started = self._streaming = True
@@ -72,7 +74,7 @@ class Exchange:
             chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
         if self._pending:  # the head leaves with the first bytes of the body: one packet, one call
             chunk, self._pending = self._pending + chunk, b""
-        self._transport.write(chunk)
+        self._write(chunk)
 
     def drawn_from(self, source: Source | None) -> None:
         """`source` is paused while the client reads too slowly."""
@@ -84,7 +86,7 @@ class Exchange:
 
     def end(self) -> None:
         if self._streaming:
-            self._transport.write(self._pending + (LAST_CHUNK if self._chunked else b""))
+            self._write(self._pending + (LAST_CHUNK if self._chunked else b""))
         self._finish()
 
     def fail(self, error: ApiError) -> None:
@@ -122,11 +124,13 @@ class Exchange:
         if self._source is not None:
             self._source.resume()
 
+    def _write(self, data: bytes) -> None:
+        self._outbox.write(self._transport, data)
+
     def _head(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
-        lines = "".join([f"{name}: {printable(value)}\r\n" for name, value in headers.items()])
-        own = f"x-headgate-call-id: {self.call_id}\r\nx-request-id: {self.call_id}\r\n"
-        end = "\r\n" if self.keep_alive else "connection: close\r\n\r\n"
-        return STATUS_LINE[status] + self._client.head + (own + lines + framing + end).encode("ascii")
+        own = f"x-headgate-call-id: {self.call_id}\r\nx-request-id: {self.call_id}\r\n{framing}"
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        return STATUS_LINE[status] + self._client.head + own.encode("ascii") + header_lines(headers) + end
 
     def _finish(self) -> None:
         if not self._over:
@@ -134,8 +138,18 @@ class Exchange:
             self._client.answered(self)
 
 
-def printable(value: str) -> str:
-    """Printable ASCII only: what a client or a policy wrote cannot start a header of its own."""
-    if value.isascii() and value.isprintable():
-        return value
+_PRINTABLE = bytes(range(0x20, 0x7F))
+
+
+def header_lines(headers: Mapping[str, str]) -> bytes:
+    """In printable ASCII only: what a client or a policy wrote cannot start a header of its own."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.isascii():
+        raw = lines.encode("ascii")
+        if raw.translate(None, _PRINTABLE) == b"\r\n" * len(headers):
+            return raw
+    return b"".join([f"{name}: {_printable(value)}\r\n".encode("ascii") for name, value in headers.items()])
+
+
+def _printable(value: str) -> str:
     return "".join(c if " " <= c <= "~" else "?" for c in value)

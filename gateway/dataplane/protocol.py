@@ -23,6 +23,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.backends.outbox import Outbox
 from gateway.dataplane.exchange import Exchange
 from gateway.errors import ApiError, BadRequest, TooLarge
 
@@ -92,7 +93,7 @@ class HotProtocol(HttpToolsProtocol):
         plane: Plane,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._plane, self._limits = plane, plane.limits
+        self._plane, self._limits, self.outbox = plane, plane.limits, Outbox.of(self.loop)
         self.deadline = inf  # on the loop's clock: by then the client must have done what is awaited of it
         self._exchange: Exchange | None = None  # the hot request that is being read or answered
         self._arriving = False  # a request has begun and is not whole
@@ -183,7 +184,9 @@ class HotProtocol(HttpToolsProtocol):
         self._exchange = None
         if exchange.keep_alive and not self._draining:
             self.deadline = self.loop.time() + self._limits.keep_alive
-        elif self._deaf and self.transport.can_write_eof():
+            return
+        self.outbox.flush()
+        if self._deaf and self.transport.can_write_eof():
             self.transport.write_eof()  # closed at once, its unread bytes would reset the connection
             self.deadline = self.loop.time() + LINGER_S
         else:
