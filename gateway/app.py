@@ -20,6 +20,7 @@ from gateway.api.health import health_router
 from gateway.api.models import Card, models_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
+from gateway.backends.dialect import as_openai
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.dataplane.plane import Dataplane
@@ -186,7 +187,8 @@ def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend
             name, zone, door, provider=backend.provider, api_key=key, api_base=backend.url, timeouts=timeouts
         )
         return built
-    return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts)
+    mend = as_openai if isinstance(backend, VllmSettings) else None
+    return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts, mend=mend)
 
 
 def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:

@@ -1,7 +1,6 @@
 """An answer that has truly begun. Until then another candidate may still take over; from then on none may."""
 
 from gateway.backends.base import Sink, UpstreamResponse
-from gateway.backends.dialect import as_openai
 from gateway.backends.wire import MAX_EVENT, first_data, is_error, read_error
 from gateway.errors import BackendError, StreamBroken
 from router_policies.types import ErrorClass
@@ -30,7 +29,7 @@ async def begin(response: UpstreamResponse, *, stream: bool) -> Answer:
     try:
         if stream:
             return Answer(response, await _first_bytes(response))
-        return Answer(response, as_openai(await response.read_all(MAX_WHOLE)))
+        return Answer(response, await response.read_all(MAX_WHOLE))
     except StreamBroken as error:
         await response.aclose()
         if error.silent:

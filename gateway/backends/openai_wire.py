@@ -5,6 +5,7 @@ The line: what speaks OpenAI's wire over HTTP/1.1 goes here; every other provide
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,13 +18,15 @@ from gateway.errors import BackendError, StreamBroken
 from gateway.privacy.egress import Door, assert_local
 from router_policies.types import ErrorClass, Zone
 
+Mend = Callable[[bytes], bytes]
+
 MAX_ERROR_BODY = 64 * 1024  # bytes read of an error answer
 
 
 class OpenAIWire:
     """One OpenAI-compatible origin. `url` includes the version: "https://api.openai.com/v1".
 
-    Raises ConfigError when the zone is local and the host is not.
+    `mend` makes OpenAI's of a whole answer where the server departs from its schema. Raises ConfigError when the zone is local and the host is not.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class OpenAIWire:
         *,
         api_key: str = "",
         timeouts: Timeouts | None = None,
+        mend: Mend | None = None,
     ) -> None:
-        self.name, self.zone = name, zone
+        self.name, self.zone, self._mend = name, zone, mend
         self._timeouts = timeouts or Timeouts()
         parts = urlsplit(url)
         self._host = parts.hostname or ""
@@ -61,7 +65,7 @@ class OpenAIWire:
             connection = await self._exchange(head.encode("latin-1") + body)
         except (OSError, HttpError) as error:
             raise self._failed(error) from error
-        response = WireResponse(connection, self._pool)
+        response = WireResponse(connection, self._pool, self._mend)
         if connection.status >= 300:
             raise await _failure(response, connection)
         return response
@@ -117,11 +121,11 @@ class OpenAIWire:
 class WireResponse:
     """An answer whose head has come; see `backends.base.UpstreamResponse`."""
 
-    def __init__(self, connection: Connection, pool: Pool) -> None:
+    def __init__(self, connection: Connection, pool: Pool, mend: Mend | None) -> None:
         self.status = connection.status
         self.content_type = connection.headers.get(b"content-type", b"application/json").decode("latin-1")
         self._connection: Connection | None = connection
-        self._pool = pool
+        self._pool, self._mend = pool, mend
 
     async def read(self) -> bytes:
         if self._connection is None:
@@ -135,9 +139,10 @@ class WireResponse:
         if self._connection is None:
             return b""
         try:
-            return await self._connection.read_all(limit)
+            body = await self._connection.read_all(limit)
         except HttpError as error:
             raise _broken(error) from error
+        return body if self._mend is None else self._mend(body)
 
     async def pump(self, sink: Sink) -> None:
         if self._connection is None:
