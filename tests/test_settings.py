@@ -252,7 +252,7 @@ def test_telemetry_and_access_log(tmp_path: Path) -> None:
         loaded(tmp_path, changed(access_log="var/access.jsonl")).access_log == f"{tmp_path}/var/access.jsonl"
     )
     (problem,) = problems(tmp_path, changed(telemetry={"sampel": 1}))
-    assert problem == "telemetry.sampel: unknown key; did you mean 'sample'?"
+    assert problem == 'telemetry.sampel: unknown key, did you mean "sample"?'
     (problem,) = problems(tmp_path, changed(telemetry={"sample": 1.5}))
     assert problem.startswith("telemetry.sample: Input should be less than or equal to 1")
 

@@ -127,7 +127,7 @@ class Supervisor:
                 *sys.orig_argv[1:],
                 env=environment,
                 stdin=channel.fileno(),
-                start_new_session=True,  # else Ctrl-C would reach it too, and count as the second signal
+                start_new_session=True,  # Ctrl-C is the supervisor's to pass on
             )
         self._processes.add(process)
         if self._stopping.is_set():  # since the process was asked for

@@ -37,10 +37,19 @@ class Gateway:
         self.url = "".join(re.findall(r"http://\S+?(?=/v1)", self.process.stdout.readline()))
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        """Whatever state a test left it in, a failed one with workers that nobody ends included."""
+        self.process.kill()
+        for pid in self.served():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.communicate()
-        wait_for(lambda: not self.served())
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def press_ctrl_c(self) -> None:
+        """A terminal sends it to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     @property
     def log(self) -> str:
@@ -99,6 +108,7 @@ def start(
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            start_new_session=True,
         )
 
 
@@ -169,12 +179,13 @@ def test_one_gateway_of_many_processes(gateway: Gateway) -> None:
     assert re.findall(r"worker \d ended with -9", gateway.log)
 
 
-def test_an_orderly_end(gateway: Gateway) -> None:
-    """SIGTERM lets a stream end, takes no new connection, and leaves neither a process nor a file behind."""
+@pytest.mark.parametrize("tell", [Gateway.terminate, Gateway.press_ctrl_c])
+def test_an_orderly_end(gateway: Gateway, tell: Callable[[Gateway], None]) -> None:
+    """Told to end, it lets a stream end, takes no new connection and leaves no process behind."""
     gateway.fake.script(Behaviour(reply=LONG, chunk_delay=0.05))
     workers = set(gateway.served())
     with gateway.stream() as lines:
-        gateway.process.send_signal(signal.SIGTERM)
+        tell(gateway)
         wait_for(lambda: refused(gateway.url))
         assert [line for line in lines if line][-1] == "data: [DONE]"
     assert gateway.process.wait(30) == 0

@@ -133,7 +133,7 @@ def test_what_went_wrong(collector: Collector) -> None:
 
 
 def test_the_clients_trace_goes_on(collector: Collector) -> None:
-    """Its span is the parent and its sampled flag decides, whatever the share is; a malformed one does not."""
+    """Its span is the parent and its sampled flag decides, whatever the share; a malformed one does not."""
     never = Spans(collector.url, 0.0, UPSTREAMS)
     always = Spans(collector.url, 1.0, UPSTREAMS)
     never.settled(entry("theirs"), SAMPLED)
@@ -194,7 +194,7 @@ def test_no_way_out(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nothing_is_loaded_where_nothing_is_configured() -> None:
-    """The gateway as a whole imports no OpenTelemetry, which takes memory and a third of a second."""
+    """The gateway as a whole imports no OpenTelemetry, which takes time and memory."""
     code = (
         "import sys, gateway.app, gateway.cli.main; print([m for m in sys.modules if 'opentelemetry' in m])"
     )
