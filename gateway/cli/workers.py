@@ -136,10 +136,10 @@ class Supervisor:
 
     def _is_up(self, slot: int, url: str) -> None:
         self._first_up.set()
-        complete = len(self._up) == self._workers
-        self._up.add(slot)
-        if not complete and len(self._up) == self._workers:
-            typer.echo(f"headgate on {url}, {self._workers} workers")
+        if slot not in self._up:
+            self._up.add(slot)
+            if len(self._up) == self._workers:
+                typer.echo(f"headgate on {url}, {self._workers} workers")
 
     def _may_replace(self, slot: int, code: int) -> bool:
         """Whether a worker that ended so gets a successor; if not, what it means for our own exit code."""

@@ -104,7 +104,7 @@ def start(
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [HEADGATE, "serve", "--config", config, "--workers", str(workers)],
-            env={**os.environ, "UPSTREAM_KEY": UPSTREAM_KEY},
+            env={**os.environ, "UPSTREAM_KEY": UPSTREAM_KEY, "TMPDIR": str(folder)},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -181,7 +181,7 @@ def test_one_gateway_of_many_processes(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("tell", [Gateway.terminate, Gateway.press_ctrl_c])
 def test_an_orderly_end(gateway: Gateway, tell: Callable[[Gateway], None]) -> None:
-    """Told to end, it lets a stream end, takes no new connection and leaves no process behind."""
+    """Told to end, it lets a stream end, takes no new connection and leaves nothing behind."""
     gateway.fake.script(Behaviour(reply=LONG, chunk_delay=0.05))
     workers = set(gateway.served())
     with gateway.stream() as lines:
@@ -190,6 +190,7 @@ def test_an_orderly_end(gateway: Gateway, tell: Callable[[Gateway], None]) -> No
         assert [line for line in lines if line][-1] == "data: [DONE]"
     assert gateway.process.wait(30) == 0
     assert not any(alive(pid) for pid in workers)
+    assert not list(gateway.folder.glob("headgate-workers-*"))
 
 
 def refused(url: str) -> bool:
