@@ -3,6 +3,7 @@
 Tests hand in fakes for what they want to break; everything else is as it ships.
 """
 
+import asyncio
 import importlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from gateway.fleet import Fleet
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
-from gateway.monitor.metrics import Metrics
+from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
@@ -90,7 +91,7 @@ def build_app(
     catalog = build_catalog(settings)
     policy = load_policy(settings, catalog)
     prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
-    metrics = Metrics()
+    watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.database_url, settings.state / "spool")
     fleet = Fleet(settings)
@@ -103,10 +104,10 @@ def build_app(
         policy=lambda: policy,
         snapshot=lambda: fleet.snapshot,
         backends=backends,
-        recorder=Recorder(ledger, charges, metrics, fleet.in_flight),
+        recorder=Recorder(ledger, charges, watching, fleet.in_flight),
     )
     limits = Limits(max_body=settings.limits.max_body_bytes, body_timeout=settings.limits.body_timeout_s)
-    dataplane = Dataplane(pipeline, metrics, limits)
+    dataplane = Dataplane(pipeline, watching, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -115,6 +116,7 @@ def build_app(
         for backend in backends.values():
             await backend.aclose()
         ledger.close()
+        await asyncio.to_thread(watching.close)
 
     api = FastAPI(
         title="Headgate", lifespan=lifespan, docs_url="/admin/docs", openapi_url="/admin/openapi.json"
@@ -122,7 +124,9 @@ def build_app(
     errors.install(api)
     admin.install(api)
     api.include_router(
-        health_router(lambda: {"ledger": ledger.ready, "fleet": fleet.ready()}, metrics, ledger.backlog)
+        health_router(
+            lambda: {"ledger": ledger.ready, "fleet": fleet.ready()}, watching.metrics, ledger.backlog
+        )
     )
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))

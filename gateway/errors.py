@@ -39,6 +39,7 @@ class ApiError(HeadgateError):
 
     status = 500
     type = "api_error"
+    recorded = False  # does a row of the ledger tell of it?
 
     def __init__(
         self,

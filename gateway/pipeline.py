@@ -45,6 +45,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""  # x-api-key
     privacy: str | None = None  # x-headgate-privacy
     tags: frozenset[str] = frozenset()  # x-headgate-tags
+    traceparent: str = ""
 
 
 class Reply(Protocol):
@@ -93,6 +94,7 @@ class Pipeline:
             classification=classification,
             started_ns=started_ns,
             clock=clock,
+            traceparent=incoming.traceparent,
         )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):

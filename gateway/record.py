@@ -16,7 +16,7 @@ from gateway.ledger.charges import Charge
 from gateway.ledger.pricing import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
-from gateway.monitor.metrics import Metrics
+from gateway.monitor.observers import Observers
 from gateway.parsing import Request
 from gateway.types import Call, Entry, Outcome, Usage
 from router_policies.types import Candidate, Decision, Denial, ErrorClass
@@ -38,10 +38,10 @@ class Recorder:
     """Opens a record for each request; its parts are shared by all of them."""
 
     def __init__(
-        self, ledger: Ledger, charges: Mapping[str, Charge], metrics: Metrics, serving: Counter[str]
+        self, ledger: Ledger, charges: Mapping[str, Charge], observers: Observers, serving: Counter[str]
     ) -> None:
         """`serving` counts the requests that each adapter release is answering."""
-        self.ledger, self.charges, self.metrics, self.serving = ledger, charges, metrics, serving
+        self.ledger, self.charges, self.observers, self.serving = ledger, charges, observers, serving
 
     def record(self, call: Call, request: Request, verdict: Decision | Denial) -> "Record":
         return Record(self, call, request, verdict)
@@ -84,18 +84,18 @@ class Record:
         self._spent_nano = 0  # on all others
 
     def __enter__(self) -> "Record":
-        self._parts.metrics.in_flight.inc()
+        self._parts.observers.metrics.in_flight.inc()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parts.metrics.in_flight.dec()
+        self._parts.observers.metrics.in_flight.dec()
         if error is not None:
             self._ended_by(error)
         entry = self._settled()
         self._parts.ledger.settle(entry)
-        self._parts.metrics.settled(entry)
+        self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
 
     # What happens, in the order in which it may.
 
@@ -201,7 +201,7 @@ class Record:
     def _ended_by(self, error: BaseException) -> None:
         if isinstance(error, ApiError):
             self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
-            self._status = error.status
+            self._status, error.recorded = error.status, True
         elif isinstance(error, asyncio.CancelledError):
             return
         elif self._first_byte_ms is None:  # a fault of ours

@@ -3,6 +3,8 @@
     listen: {host: 127.0.0.1, port: 4000}
     state: var                         # database, spool and adapters live below it
     policy: policy.yaml
+    access_log: var/access.jsonl       # or "-" for standard output; without it there is none
+    telemetry: {otlp: "http://127.0.0.1:4318", sample: 0.01}
     zones:
       home: {local: true, ceiling: restricted}
       rented: {ceiling: internal}
@@ -50,6 +52,7 @@ from router_policies.types import PrivacyClass, Zone
 Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PRINTABLE = re.compile(r"[!-~]+")
+_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
 
 
 def _class(value: object) -> object:
@@ -70,6 +73,17 @@ def _http_url(value: str) -> str:
     if parts.port == 0:  # reading it raises ValueError where it is no port at all
         raise ValueError("port 0 cannot be reached")
     return value.rstrip("/")
+
+
+def _collector(value: str) -> str:
+    """A trace exporter must be no way out (invariant 1), so it goes to an address of our own network.
+
+    A name could come to mean another address while the gateway runs, so only `localhost` is taken.
+    """
+    url = _http_url(value)
+    if not _own_network(urlsplit(url).hostname or ""):
+        raise ValueError("spans stay at home: give a loopback or private address, or localhost")
+    return url
 
 
 def _filled(value: Any) -> Any:
@@ -170,6 +184,13 @@ class LimitSettings(Part):
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+class TelemetrySettings(Part):
+    """Spans go out only if `otlp` is set."""
+
+    otlp: Annotated[str, AfterValidator(_collector)] = ""  # OTLP over HTTP, without /v1/traces
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the requests whose client did not decide
+
+
 class Settings(Part):
     listen: Listen = Listen()
     state: Path = Path("var")
@@ -181,6 +202,8 @@ class Settings(Part):
     prices: dict[str, PriceSettings] = {}
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
+    access_log: str = ""  # a path, or "-" for standard output; empty: none
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def database_url(self) -> str:
@@ -212,7 +235,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ
     if problems:
         raise ConfigError(source, problems)
     base = path.resolve().parent
-    return settings.model_copy(update={"state": base / settings.state, "policy": base / settings.policy})
+    paths: dict[str, Any] = {"state": base / settings.state, "policy": base / settings.policy}
+    if settings.access_log not in ("", "-"):
+        paths["access_log"] = str(base / settings.access_log)
+    return settings.model_copy(update=paths)
 
 
 def read_yaml(path: Path) -> object:
@@ -310,6 +336,17 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _own_network(host: str) -> bool:
+    """Whether `host` is an address that is not public."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_private or address in _SHARED
+
+
 def _mappings(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The named mappings below `key`, as far as they are there."""
     found = document.get(key)
@@ -329,6 +366,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "prices": PriceSettings,
     "privacy": PrivacySettings,
     "limits": LimitSettings,
+    "telemetry": TelemetrySettings,
 }
 
 

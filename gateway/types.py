@@ -55,6 +55,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     classification: Classification
     started_ns: int  # Unix time
     clock: float  # the same moment on time.perf_counter
+    traceparent: str = ""  # the client's header, W3C Trace Context
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

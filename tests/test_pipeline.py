@@ -18,6 +18,7 @@ from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, 
 from gateway.ledger.charges import ByToken
 from gateway.ledger.pricing import Override, PriceBook
 from gateway.monitor.metrics import Metrics
+from gateway.monitor.observers import Observers
 from gateway.pipeline import Incoming, Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import StructuredDetector
@@ -153,7 +154,7 @@ class World:
             policy=lambda: policy,
             snapshot=lambda: self.snapshot,
             backends=self.backends,
-            recorder=Recorder(self.rows, charges, Metrics(), self.serving),
+            recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
         )
 
     async def ask(

@@ -15,6 +15,7 @@ from gateway.ledger.charges import ByTheHour, ByToken
 from gateway.ledger.pricing import Override, PriceBook
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.monitor.metrics import Metrics
+from gateway.monitor.observers import Observers
 from gateway.parsing import parse
 from gateway.record import Record, Recorder
 from gateway.types import Call, Classification, Entry, Outcome, Principal, Usage
@@ -93,7 +94,7 @@ class Desk:
         prices = PriceBook({}, "none", {"priced": Override(input=Decimal(1), output=Decimal(2))})
         charges = {"rented": ByToken(prices, "openai"), "own": ByTheHour(RATE)}
         self.rows, self.metrics, self.serving = Rows(full), Metrics(), Counter[str]()
-        self._recorder = Recorder(self.rows, charges, self.metrics, self.serving)
+        self._recorder = Recorder(self.rows, charges, Observers(self.metrics), self.serving)
 
     def record(self, verdict: Decision | Denial = DECISION) -> Record:
         return self._recorder.record(CALL, REQUEST, verdict)

@@ -222,6 +222,41 @@ def test_plain_http_to_what_only_looks_like_it(tmp_path: Path, host: str) -> Non
     assert "unencrypted" in problem
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "192.168.0.9", "100.64.0.1", "[fd00::1]"]
+)
+def test_spans_stay_at_home(tmp_path: Path, host: str) -> None:
+    """A collector on our own network is taken, with or without TLS."""
+    telemetry = loaded(tmp_path, changed(telemetry={"otlp": f"http://{host}:4318/"})).telemetry
+    assert (telemetry.otlp, telemetry.sample) == (f"http://{host}:4318", 0.01)
+    assert loaded(tmp_path, changed(telemetry={"otlp": f"https://{host}:4318"})).telemetry.otlp
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["8.8.8.8", "collector.example.com", "collector", "[::ffff:8.8.8.8]", "[2606:4700::1111]", "100.128.0.1"],
+)
+def test_a_collector_elsewhere(tmp_path: Path, host: str) -> None:
+    """A public address is refused, and a name too: it may come to mean one."""
+    (problem,) = problems(tmp_path, changed(telemetry={"otlp": f"https://{host}:4318"}))
+    assert problem.startswith("telemetry.otlp: ")
+    assert "spans stay at home" in problem
+
+
+def test_telemetry_and_access_log(tmp_path: Path) -> None:
+    """Both are off by default; a log's path is relative to the file, `-` is standard output."""
+    nothing = loaded(tmp_path, GOOD)
+    assert (nothing.telemetry.otlp, nothing.access_log) == ("", "")
+    assert loaded(tmp_path, changed(access_log="-")).access_log == "-"
+    assert (
+        loaded(tmp_path, changed(access_log="var/access.jsonl")).access_log == f"{tmp_path}/var/access.jsonl"
+    )
+    (problem,) = problems(tmp_path, changed(telemetry={"sampel": 1}))
+    assert problem == 'telemetry.sampel: unknown key, did you mean "sample"?'
+    (problem,) = problems(tmp_path, changed(telemetry={"sample": 1.5}))
+    assert problem.startswith("telemetry.sample: Input should be less than or equal to 1")
+
+
 def test_everything_at_once(tmp_path: Path) -> None:
     """Mistakes of every kind are listed together, so that one round of mending is enough."""
     found = problems(

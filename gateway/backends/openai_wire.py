@@ -26,7 +26,8 @@ MAX_ERROR_BODY = 64 * 1024  # bytes read of an error answer
 class OpenAIWire:
     """One OpenAI-compatible origin. `url` includes the version: "https://api.openai.com/v1".
 
-    `mend` makes OpenAI's of a whole answer where the server departs from its schema. Raises ConfigError when the zone is local and the host is not.
+    `mend` makes OpenAI's of a whole answer where the server departs from its schema.
+    Raises ConfigError when the zone is local and the host is not.
     """
 
     def __init__(

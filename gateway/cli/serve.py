@@ -1,6 +1,6 @@
-"""`headgate serve`: the gateway process."""
+"""`headgate serve`: the gateway, as one process or as several workers on one port."""
 
-import socket
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,38 +8,47 @@ import typer
 import uvicorn
 
 from gateway.app import build_app
-from gateway.errors import ConfigError
-from gateway.settings import Listen, load_settings
+from gateway.cli.listener import BACKLOG, bind, url
+from gateway.cli.workers import WORKER_PORT, Supervisor, WorkerServer
+from gateway.settings import Settings, load_settings
 
-BACKLOG = 2048  # connections that wait while the process starts or is busy
+GRACE_S = 30  # for requests in flight when the process is told to end
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Path of headgate.yaml.")]
+WorkersOption = Annotated[int, typer.Option(min=1, max=256, help="Processes that share the port.")]
 
 
-def serve(config: ConfigOption = Path("headgate.yaml")) -> None:
+def serve(config: ConfigOption = Path("headgate.yaml"), workers: WorkersOption = 1) -> None:
     """Start the gateway.
 
-    Example: headgate serve --config headgate.yaml
+    SIGTERM or Ctrl-C lets requests in flight end; a second one cuts them off. Several workers exit with 0
+    after an orderly end, with 1 when one could not start or had to be killed, with 2 for a configuration that
+    cannot be used.
+
+    Example: headgate serve --config headgate.yaml --workers 4
     """
     settings = load_settings(config)
+    if WORKER_PORT in os.environ:
+        _serve_as_worker(settings, str(config))
+    elif workers > 1:
+        raise typer.Exit(Supervisor(settings.listen, str(config), workers, GRACE_S).run())
+    else:
+        _serve_alone(settings, str(config))
+
+
+def _serve_alone(settings: Settings, source: str) -> None:
     app = build_app(settings)
-    listener = listen(settings.listen, str(config))
-    host, port = listener.getsockname()[:2]
-    typer.echo(f"headgate on http://{host}:{port}/v1, policy {app.policy.label}")
-    server = uvicorn.Server(app.server_config())
-    server.run(sockets=[listener])
-
-
-def listen(address: Listen, source: str) -> socket.socket:
-    """Takes the port before anything else starts; port 0 takes a free one. Raises ConfigError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address.host, address.port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            source, [f"listen: {address.host}:{address.port} cannot be taken: {error.strerror}"]
-        ) from error
+    listener = bind(settings.listen, source)
     listener.listen(BACKLOG)
-    return listener
+    typer.echo(f"headgate on {url(listener)}, policy {app.policy.label}")
+    uvicorn.Server(app.server_config(backlog=BACKLOG, timeout_graceful_shutdown=GRACE_S)).run(
+        sockets=[listener]
+    )
+
+
+def _serve_as_worker(settings: Settings, source: str) -> None:
+    """The supervisor started this process. It listens only once the application is up."""
+    app = build_app(settings)
+    address = settings.listen.model_copy(update={"port": int(os.environ[WORKER_PORT])})
+    WorkerServer(app.server_config(backlog=BACKLOG, timeout_graceful_shutdown=GRACE_S)).run(
+        sockets=[bind(address, source, shared=True)]
+    )

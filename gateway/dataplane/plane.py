@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Limits
 from gateway.errors import ApiError, BadRequest
-from gateway.monitor.metrics import Metrics
+from gateway.monitor.observers import Observers
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
@@ -23,9 +23,9 @@ SWEEP_S = 0.25
 class Dataplane:
     """All hot requests of a process, and the connections that they come on."""
 
-    def __init__(self, pipeline: Pipeline, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, observers: Observers, limits: Limits) -> None:
         self.limits = limits
-        self._pipeline, self._metrics = pipeline, metrics
+        self._pipeline, self._observers = pipeline, observers
         self._connections: set[HotProtocol] = set()
         self._loop: asyncio.AbstractEventLoop
         self._rendered: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
@@ -50,8 +50,7 @@ class Dataplane:
     def refuse(self, exchange: Exchange, error: ApiError) -> None:
         """Answers with `error` what never became a request."""
         exchange.call_id = new_call_id()
-        self._metrics.refused(error.status)
-        exchange.fail(error)
+        self._fail(exchange, error)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,8 +76,7 @@ class Dataplane:
             await self._pipeline.handle(_incoming(exchange), exchange)
             exchange.end()
         except ApiError as error:
-            self._metrics.refused(error.status)
-            exchange.fail(error)
+            self._fail(exchange, error)
         except asyncio.CancelledError:
             exchange.cut()  # the client is gone, or the server stops without waiting any longer
             raise
@@ -87,6 +85,12 @@ class Dataplane:
             exchange.fail(
                 ApiError("The gateway failed on this request; its operator has the trace.", code="internal")
             )
+
+    def _fail(self, exchange: Exchange, error: ApiError) -> None:
+        self._observers.refused(error.status)
+        if not error.recorded:
+            self._observers.unrecorded(exchange.call_id, time.time_ns(), error.status)
+        exchange.fail(error)
 
 
 def _incoming(exchange: Exchange) -> Incoming:
@@ -100,6 +104,7 @@ def _incoming(exchange: Exchange) -> Incoming:
         api_key=headers.get(b"x-api-key", ""),
         privacy=headers.get(b"x-headgate-privacy"),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
+        traceparent=headers.get(b"traceparent", ""),
     )
 
 

@@ -44,6 +44,7 @@ READ_HEADERS = frozenset(
         b"x-headgate-tags",
         b"content-length",
         b"expect",
+        b"traceparent",
     }
 )
 """All that is read of a client's headers. None of them goes upstream."""
