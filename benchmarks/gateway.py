@@ -67,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
         rig = Rig(Path(folder), theirs)
         with rig.mock() as mock:
-            samples = Samples(run(chosen, peers, rig, mock, ours))
+            samples = Samples(Suite(chosen, peers, rig, mock, ours).run())
     for table in tables(samples):
         screen.print(table)
     screen.print(NOTE, style="dim")
@@ -98,35 +98,49 @@ def lineup(names: Sequence[str]) -> Iterator[Peer]:
 def leave_out(name: str, error: Exception) -> None:
     if name in NEEDED or name == HEADGATE.name:
         sys.exit(f"{name} is needed: {error}")
-    screen.print(f"[yellow]without {name}:[/] {error}", highlight=False)
+    screen.print(f"without {name}: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def run(chosen: Options, peers: list[Peer], rig: Rig, mock: Mock, core: int) -> Iterator[Sample]:
-    for repetition in range(chosen.repetitions):
-        with ExitStack() as stack:
-            folder = rig.folder / str(repetition)
-            folder.mkdir()
-            started = []
-            for peer in list(peers):
-                try:
-                    started.append(start(stack, peer, rig, mock, core, folder))
-                except NotRunning as error:
-                    leave_out(peer.name, error)
-                    peers.remove(peer)
-            for kind in chosen.kinds:
-                for candidate in started:
-                    if suits(kind, candidate):
-                        sample = measure(candidate, kind, mock, repetition, chosen.scale)
-                        tell(sample)
-                        yield sample
+class Suite:
+    """All that is measured, repetition by repetition."""
 
+    def __init__(self, chosen: Options, peers: list[Peer], rig: Rig, mock: Mock, core: int) -> None:
+        self._chosen, self._peers = chosen, peers
+        self._rig, self._mock, self._core = rig, mock, core
 
-def start(stack: ExitStack, peer: Peer, rig: Rig, mock: Mock, core: int, folder: Path) -> Running:
-    mock.set(events=50)
-    candidate = stack.enter_context(running(peer, rig, mock, core, folder / peer.name.replace(" ", "-")))
-    with candidate.turn():
-        candidate.warm_up()
-    return candidate
+    def run(self) -> Iterator[Sample]:
+        for repetition in range(self._chosen.repetitions):
+            with ExitStack() as stack:
+                started = self._start_all(stack, repetition)
+                for kind in self._chosen.kinds:
+                    yield from self._visit(started, kind, repetition)
+
+    def _start_all(self, stack: ExitStack, repetition: int) -> list[Running]:
+        started = []
+        folder = self._rig.folder / str(repetition)
+        folder.mkdir()
+        for peer in list(self._peers):
+            home = folder / peer.name.replace(" ", "-")
+            try:
+                candidate = stack.enter_context(running(peer, self._rig, self._mock, self._core, home))
+                with candidate.turn():
+                    candidate.warm_up()
+                started.append(candidate)
+            except (NotRunning, TimeoutError) as error:
+                leave_out(peer.name, error)
+                self._peers.remove(peer)
+        return started
+
+    def _visit(self, started: list[Running], kind: Kind, repetition: int) -> Iterator[Sample]:
+        for candidate in [one for one in started if suits(kind, one)]:
+            try:
+                sample = measure(candidate, kind, self._mock, repetition, self._chosen.scale)
+            except (NotRunning, TimeoutError) as error:
+                leave_out(candidate.peer.name, error)
+                started.remove(candidate)
+                continue
+            tell(sample)
+            yield sample
 
 
 def tell(sample: Sample) -> None:
@@ -134,7 +148,8 @@ def tell(sample: Sample) -> None:
     cpu = f"{sample.chunk_us:.1f} µs/chunk" if streams else f"{sample.cpu_us:.1f} µs/request"
     screen.print(
         f"{sample.repetition + 1} {sample.kind:6} {sample.peer:13} {cpu:>20} {sample.per_second:8.0f}/s "
-        f"p50 {sample.p50_ms:8.2f} ms, failed {sample.failed}",
+        f"p50 {sample.p50_ms:8.2f} ms{' – ' if sample.trouble else ''}{sample.trouble}",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

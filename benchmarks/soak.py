@@ -20,11 +20,11 @@ about 1 KB of disk for each request while this runs.
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from peers.ours import HEADGATE, metric, metrics, rows
+from peers.outcomes import outcomes, unwell
 from peers.process import cores, run_script
 from peers.report import emit, growth
 from peers.rig import Loaded, Mock, Rig
@@ -95,26 +95,6 @@ def load(gateway: Running, folder: Path, requests: int) -> tuple[Loaded, list[fl
             progress=look,
         )
     return loaded, [*rss, gateway.rss_mb()]
-
-
-def unwell(path: Path) -> dict[int, str]:
-    """The number of each request that was not answered well, and why."""
-    lines = [line.split(" ", 2) for line in path.read_text().splitlines()]
-    return {int(number): reason for number, _, reason in lines}
-
-
-def outcomes(planted: Sequence[tuple[int, str]], unwell: Mapping[int, str]) -> dict[str, int]:
-    """Holds what clients saw against what was planted; a retry may have healed a fault."""
-    faults = dict(planted)
-    failed = {number for number, reason in unwell.items() if reason != "given up"}
-    cut = {number for number, kind in planted if kind in ("stream-cut", "stream-broken")}
-    return {
-        "faults": len(faults),
-        "given_up": len(unwell) - len(failed),
-        "failed": len(failed),
-        "unexplained_failures": len(failed - faults.keys()),
-        "lies": len(cut - unwell.keys()),
-    }
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
     process.py   a process on one core: its CPU time, its memory, its end
     rig.py       mock.c and load.c, the two ends of every measurement
     kinds.py     the loads, and one measurement
+    outcomes.py  failures held against planted faults
     report.py    medians, ratios, tables, the JSON line
 
 A stand-in: mock.c answers in place of OpenAI or a vLLM; everything else is the real thing.

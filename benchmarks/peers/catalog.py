@@ -38,7 +38,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "gpt-4o-mini"
     key: str = "sk-bench"
     headers: Callable[[int], tuple[str, ...]] = lambda mock: ()  # besides the key
-    port_in_output: str = ""  # it chooses its port itself, and prints the URL after these words
+    port_in_output: str = ""  # a pattern: it chooses its port itself and prints it
     streams: bool = True
     slow: bool = False  # too slow for the common rates: gets an eighth of them
     settle: Callable[[int], None] | None = None  # waits until work that a load left behind is done
@@ -192,7 +192,7 @@ PEERS = {
             source=Source(pip=("tensorzero==2026.6.0",)),
             path="/openai/v1/chat/completions",
             model="tensorzero::model_name::gpt-4o-mini",
-            port_in_output="listens at ",
+            port_in_output=r"listens at http://127\.0\.0\.1:(\d+)/",
         ),
         Peer(
             name="portkey",

@@ -37,8 +37,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     first_p50_ms: float
     warm_rss_mb: float
     rss_mb: float
-    finished: int
     failed: int
+    trouble: str
 
 
 KINDS = {
@@ -81,8 +81,8 @@ def measure(running: Running, kind: Kind, mock: Mock, repetition: int, scale: fl
         first_p50_ms=loaded.first_p50_us / 1e3,
         warm_rss_mb=running.warm_rss_mb,
         rss_mb=rss_mb,
-        finished=loaded.finished,
         failed=loaded.failed,
+        trouble=loaded.trouble,
     )
 
 

@@ -112,7 +112,7 @@ static void make_answers(void) {
                                              "\"\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n");
   // Two of one length: a client may call a model that says the same thing a hundred times broken (LiteLLM does).
   for (int i = 0; i < 2; i++) {
-    char text[1024];
+    char text[900];
     sprintf(text, EVENT "\"choices\":[{\"index\":0,\"delta\":{\"content\":\" %s\"},\"logprobs\":null,"
                         "\"finish_reason\":null}]}\n\n", i ? "other" : "token");
     event_len = chunk(event[i], text);

@@ -50,8 +50,8 @@ def free_port() -> int:
 
 
 def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """`command` on one core; it ends with the thread that started it, even where that was killed."""
-    return ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *command]
+    """`command` on one core; it ends with this script, even when that is killed and `command` is paused."""
+    return ["setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core), *command]
 
 
 class Process:
@@ -85,8 +85,11 @@ class Process:
     def check(self) -> None:
         """Raises NotRunning with its last words."""
         if self._popen.poll() is not None:
-            words = self.output.read_text(errors="replace").strip().splitlines()[-3:]
-            raise NotRunning(f"it ended with {self._popen.returncode}: {' | '.join(words) or 'not a word'}")
+            raise NotRunning(f"it ended with {self._popen.returncode}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        lines = self.output.read_text(errors="replace").strip().splitlines()[-3:]
+        return " | ".join(lines) or "not a word"
 
     def cpu_s(self) -> float:
         """CPU seconds of the whole session so far."""

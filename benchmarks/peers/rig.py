@@ -43,6 +43,18 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     def failed(self) -> int:
         return self.errors + self.not_ok + self.broken + self.unfinished
 
+    @property
+    def trouble(self) -> str:
+        """What went wrong, in a few words; empty: nothing."""
+        counts = {
+            "connections broken": self.errors,
+            "not 200": self.not_ok,
+            "streams without [DONE]": self.broken,
+            "unfinished": self.unfinished,
+        }
+        words = [f"{count} {what}" for what, count in counts.items() if count]
+        return "; ".join([*words, self.sample] if self.sample else words)
+
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True):
     """The mock's own count: POSTs, different requests among them, and faults that it planted."""
@@ -131,7 +143,7 @@ def wait_until(condition: Callable[[], bool], deadline_s: float, process: Proces
     while not condition():
         process.check()
         if time.monotonic() > deadline:
-            raise NotRunning(f"not ready after {deadline_s:g} s; see {process.output}")
+            raise NotRunning(f"not ready after {deadline_s:g} s: {process.last_words()}")
         time.sleep(0.1)
 
 

@@ -3,6 +3,7 @@
 Pausing (SIGSTOP) keeps the timers of idle peers off the core that they all share.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,14 +27,9 @@ class Running:
     def load(self, *options: str, progress: Callable[[int], None] | None = None) -> Loaded:
         """Raises NotRunning when that ended it."""
         headers = (f"Authorization: Bearer {self.peer.key}", *self.peer.headers(self._mock.port))
-        target = [
-            "-u",
-            f"127.0.0.1:{self.port}",
-            "-p",
-            self.peer.path,
-            *(w for h in headers for w in ("-H", h)),
-        ]
-        loaded = self._rig.load([*target, *options], progress)
+        named = (word for header in headers for word in ("-H", header))
+        target = ("-u", f"127.0.0.1:{self.port}", "-p", self.peer.path, *named)
+        loaded = self._rig.load((*target, *options), progress)
         if self._process:
             self._process.check()
         return loaded
@@ -98,9 +94,8 @@ def _port(peer: Peer, site: Site, process: Process) -> int:
     """Where it listens; 0: that is not known yet."""
     if not peer.port_in_output:
         return site.port
-    _, _, url = process.output.read_text(errors="replace").partition(peer.port_in_output)
-    digits = url.split("\n")[0].rpartition(":")[2].strip().rstrip("/") if "\n" in url else ""
-    return int(digits) if digits.isdigit() else 0
+    found = re.search(peer.port_in_output, process.output.read_text(errors="replace"))
+    return int(found[1]) if found else 0
 
 
 def _answers(peer: Peer, port: int, mock: int, body: bytes) -> bool:
