@@ -11,10 +11,11 @@ happens to it, so each failure is held against the faults, not just counted.
     unexplained_failures    that a client saw and nobody planted
     lies                    streams that the upstream broke off and a client took for whole
     ledger_missing, _extra  rows fewer than requests that reached the upstream, more than were sent whole
+    unanswered              requests that were never answered, well or ill
     in_flight               at the end
 
-Ends with status 1 when one of the last four is not 0. The mock stands in for the provider; the ledger takes
-about 1 KB of disk for each request while this runs.
+Ends with status 1 when one of these is not 0, memory aside. The mock stands in for the provider; the ledger
+takes about 1 KB of disk for each request while this runs.
 """
 
 import os
@@ -34,7 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 GIVE_UP, FAULTS, STREAMS = 0.05, 0.02, 0.2  # shares
 WARM = 0.05
 LOOKS = 200  # at the gateway's memory
-MUST_BE_ZERO = ("unexplained_failures", "lies", "ledger_missing", "ledger_extra", "in_flight")
+MUST_BE_ZERO = ("unexplained_failures", "lies", "ledger_missing", "ledger_extra", "unanswered", "in_flight")
 
 
 def main() -> None:
@@ -70,6 +71,7 @@ def soak(gateway: Running, mock: Mock, folder: Path, requests: int) -> dict[str,
         "ledger_rows": after.all - before.all,
         "ledger_missing": max(0, reached - (after.called - before.called)),
         "ledger_extra": max(0, after.all - before.all - loaded.sent_whole),
+        "unanswered": requests - loaded.fired + loaded.unfinished,
         "in_flight": metric(metrics(gateway.port), "headgate_in_flight"),
     }
 

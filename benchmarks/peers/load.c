@@ -66,8 +66,9 @@ static long to_do;  // requests; 0: by time
 static FILE *unwell_file;
 static uint32_t seed = 2463534242, *latencies, *firsts;
 static long latency_count, first_count;
-static long long fired, sent_whole, finished, in_time, given_up, errors, not_ok, broken, bytes, events, events_in_time;
-static int in_flight, most_in_flight, impatient;  // impatient: give up by time
+static long long fired, sent_whole, finished, in_time, given_up, errors, not_ok, broken, unfinished;
+static long long events, events_in_time;
+static int in_flight, impatient;  // impatient: give up by time
 static char sample[200];  // of the first answer with another status than 200
 
 static long long now_us(void) {
@@ -160,7 +161,7 @@ static bool fire(Connection *c, long long due) {
     memcpy(r->id, digits, 8);
   }
   c->busy = true;
-  if (++in_flight > most_in_flight) most_in_flight = in_flight;
+  in_flight++;
   bool half = chance(give_up_share) && plan_giving_up(c);
   int n = half ? (r->body_at + r->length) / 2 : r->length;
   if (send(c->fd, r->text, n, MSG_NOSIGNAL) != n) {
@@ -209,9 +210,7 @@ static void keep_tail(Connection *c, const char *p, int n) {
 }
 
 static void take_body(Connection *c, const char *p, int n, long long now) {
-  if (n <= 0) return;
-  bytes += n;
-  if (!c->stream) return;
+  if (n <= 0 || !c->stream) return;
   if (!c->began && first_count < SAMPLES) firsts[first_count++] = now - c->due;
   c->began = true;
   count_events(c, p, p + n, now);
@@ -222,7 +221,7 @@ static void keep_sample(Connection *c, const char *body, int n) {
   if (sample[0]) return;
   int length = snprintf(sample, sizeof sample, "%.15s %.*s", c->head, n > 180 ? 180 : n, body);
   for (int i = 0; i < length && sample[i]; i++)
-    if (sample[i] < ' ' || sample[i] == '"' || sample[i] == '\\') sample[i] = ' ';
+    if (sample[i] < ' ' || sample[i] > '~' || sample[i] == '"' || sample[i] == '\\') sample[i] = ' ';
 }
 
 static void read_head(Connection *c, char *stop) {
@@ -358,11 +357,8 @@ static long long fire_due(double rate, int *count) {
     if (due >= end) return end;
     if (due > now_us()) return due;
     Connection *c = idle(count);
-    if (c) {
-      fire(c, due);
-    } else {
-      errors++;
-    }
+    if (c) fire(c, due);
+    else errors++;
   }
 }
 
@@ -407,6 +403,16 @@ static void run(int count, double rate, long every) {
   }
 }
 
+// What never ended is told too.
+static void abandon(void) {
+  for (Connection *c = connections; c < connections + CONNECTIONS; c++) {
+    if (!c->busy) continue;
+    unwell(c, &unfinished, "unfinished");
+    end_request(c);
+    hang_up(c);
+  }
+}
+
 // What comes in and goes out.
 
 static Request make_request(const char *path, const char *host, const char *target, const char *headers) {
@@ -442,13 +448,11 @@ static void print_result(void) {
   qsort(latencies, latency_count, sizeof *latencies, ascending);
   qsort(firsts, first_count, sizeof *firsts, ascending);
   printf("{\"fired\":%lld,\"sent_whole\":%lld,\"finished\":%lld,\"given_up\":%lld,\"errors\":%lld,\"not_ok\":%lld,"
-         "\"broken\":%lld,\"unfinished\":%d,\"most_in_flight\":%d,\"bytes\":%lld,\"events\":%lld,"
-         "\"per_second\":%.1f,\"events_per_second\":%.1f,\"p50_us\":%u,\"p99_us\":%u,\"max_us\":%u,"
-         "\"first_p50_us\":%u,\"first_p99_us\":%u,\"sample\":\"%s\"}\n",
-         fired, sent_whole, finished, given_up, errors, not_ok, broken, in_flight, most_in_flight, bytes, events,
-         in_time / seconds, events_in_time / seconds, quantile(latencies, latency_count, .5),
-         quantile(latencies, latency_count, .99), quantile(latencies, latency_count, 1),
-         quantile(firsts, first_count, .5), quantile(firsts, first_count, .99), sample);
+         "\"broken\":%lld,\"unfinished\":%lld,\"events\":%lld,\"per_second\":%.1f,\"events_per_second\":%.1f,"
+         "\"p50_us\":%u,\"p99_us\":%u,\"first_p50_us\":%u,\"sample\":\"%s\"}\n",
+         fired, sent_whole, finished, given_up, errors, not_ok, broken, unfinished, events, in_time / seconds,
+         events_in_time / seconds, quantile(latencies, latency_count, .5), quantile(latencies, latency_count, .99),
+         quantile(firsts, first_count, .5), sample);
 }
 
 int main(int argc, char **argv) {
@@ -491,6 +495,7 @@ int main(int argc, char **argv) {
   start = now_us();
   end = to_do ? INT64_MAX / 2 : start + (long long)(seconds * 1e6);
   run(count, rate, every);
+  abandon();
   print_result();
   return 0;
 }
