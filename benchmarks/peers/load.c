@@ -62,10 +62,9 @@ static struct sockaddr_in address;
 static Request plain, streamed;
 static double stream_share, give_up_share;
 static long long start, end;
-static long to_do;  // requests; 0: by time
 static FILE *unwell_file;
 static uint32_t seed = 2463534242, *latencies, *firsts;
-static long latency_count, first_count;
+static long latency_count, first_count, to_do;  // to_do: requests; 0: by time
 static long long fired, sent_whole, finished, in_time, given_up, errors, not_ok, broken, unfinished;
 static long long events, events_in_time;
 static int in_flight, impatient;  // impatient: give up by time
