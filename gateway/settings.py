@@ -123,6 +123,10 @@ class BackendSettings(Part):
     connect_s: Annotated[float, Field(gt=0)] = 5.0
     first_byte_s: Annotated[float, Field(gt=0)] = 120.0
     between_bytes_s: Annotated[float, Field(gt=0)] = 60.0
+    total_s: Annotated[float, Field(gt=0)] = 600.0  # one attempt, from connect to last byte
+    max_concurrent: Annotated[int, Field(ge=1)] = 1024  # requests under way at once
+    max_queue: Annotated[int, Field(ge=0)] = 256  # that may wait until one of those is done,
+    queue_s: Annotated[float, Field(ge=0)] = 5.0  # each for so long
 
 
 class VllmSettings(BackendSettings):
@@ -182,6 +186,7 @@ class PrivacySettings(Part):
 class LimitSettings(Part):
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    max_in_flight: Annotated[int, Field(ge=1)] = 4096  # in the whole process; more are told to come again
 
 
 class TelemetrySettings(Part):

@@ -8,7 +8,7 @@ from .errors import did_you_mean
 from .index import build_index
 from .names import is_adapter, is_release
 from .schema import Deny, Match, PolicyDocument, Route, Target
-from .types import BackendInfo, Catalog
+from .types import BackendInfo, Catalog, Resilience
 
 ANY_MODEL = "*"
 
@@ -36,7 +36,20 @@ def _route(route: Route, catalog: Catalog) -> CompiledRoute:
             if target.backend in catalog.backends
         ),
         fallback_on=frozenset(route.fallback_on),
+        resilience=_resilience(route),
         deny=_denial(route.deny) if route.deny else None,
+    )
+
+
+def _resilience(route: Route) -> Resilience:
+    retry = route.retry
+    return Resilience(
+        retries=retry.attempts,
+        retry_on=frozenset(retry.on),
+        backoff_s=retry.backoff_ms / 1e3,
+        max_backoff_s=retry.max_backoff_ms / 1e3,
+        hedge_after_s=route.hedge.after_ms / 1e3 if route.hedge else None,
+        deadline_s=route.deadline_s,
     )
 
 

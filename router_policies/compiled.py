@@ -4,7 +4,7 @@ import msgspec
 
 from .conditions import Conditions
 from .index import RouteIndex
-from .types import BackendInfo, ErrorClass
+from .types import BackendInfo, ErrorClass, Resilience
 
 
 class CompiledTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +32,7 @@ class CompiledRoute(msgspec.Struct, frozen=True, kw_only=True):
     conditions: Conditions
     targets: tuple[CompiledTarget, ...]
     fallback_on: frozenset[ErrorClass]
+    resilience: Resilience
     deny: CompiledDenial | None
 
 

@@ -6,7 +6,9 @@ the schema names it.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+OF_TARGETS = ("fallback_on", "retry", "hedge", "deadline_s")  # what says how targets are called
 
 
 def contradictions(document: object) -> list[str]:
@@ -15,6 +17,7 @@ def contradictions(document: object) -> list[str]:
     lines = list(_repeated_names(routes))
     for path, route in routes:
         lines += _action(path, route)
+        lines += _late_hedge(path, route)
         for target_path, target in _mappings(route, "targets"):
             if target.get("model") and target.get("adapter"):
                 lines.append(
@@ -44,5 +47,16 @@ def _action(path: str, route: Mapping[Any, Any]) -> Iterator[str]:
         yield f"{path}: has both targets and deny; keep one"
     if not denies and "targets" not in route:
         yield f"{path}: needs either targets or deny"
-    if denies and "fallback_on" in route:
-        yield f"{path}.fallback_on: has no meaning on a route that denies"
+    for key in (key for key in OF_TARGETS if denies and key in route):
+        yield f"{path}.{key}: has no meaning on a route that denies"
+
+
+def _late_hedge(path: str, route: Mapping[Any, Any]) -> Iterator[str]:
+    hedge, deadline_s = route.get("hedge"), route.get("deadline_s")
+    after_ms = hedge.get("after_ms") if isinstance(hedge, Mapping) else None
+    if _is_number(after_ms) and _is_number(deadline_s) and after_ms >= deadline_s * 1000:
+        yield f"{path}.hedge.after_ms: deadline_s, {deadline_s} s, ends the request before the hedge starts"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

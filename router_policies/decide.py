@@ -41,6 +41,7 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
         candidates=tuple(kept),
         fallback_on=route.fallback_on,
         reason=_reason(route, before, chosen, facts),
+        resilience=route.resilience,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictFloat,
     StrictInt,
     StringConstraints,
     ValidationError,
@@ -27,6 +28,12 @@ from .types import ErrorClass, Feature, PrivacyClass
 
 UNBOUNDED = sys.maxsize  # prompt tokens, when a route sets no upper end
 FALLBACK_ON = (ErrorClass.CONNECTION, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
+# Not timeout: the backend may still be at work on the request, and would be given it twice.
+RETRY_ON = (ErrorClass.CONNECTION, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
+HOPELESS: Mapping[ErrorClass, str] = {
+    ErrorClass.CONTENT_POLICY: "the same provider would say no to it again; fallback_on leads to another",
+    ErrorClass.REFUSED: "the request itself is at fault",
+}
 
 
 def _one_or_many(value: object) -> object:
@@ -56,6 +63,18 @@ def _adapter_name(value: str) -> str:
     return value
 
 
+def _retryable(value: ErrorClass) -> ErrorClass:
+    if value in HOPELESS:
+        raise ValueError(f"{value.value} is never retried: {HOPELESS[value]}")
+    return value
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise ValueError("should not be empty")
+    return value
+
+
 def _filled(value: tuple[object, ...]) -> tuple[object, ...]:
     # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
     if not value:
@@ -69,6 +88,7 @@ ModelPattern = Annotated[Text, AfterValidator(_model_pattern)]
 AdapterName = Annotated[str, AfterValidator(_adapter_name)]
 FeatureName = Annotated[Feature, BeforeValidator(_one_of({f.value: f for f in Feature}))]
 ErrorName = Annotated[ErrorClass, BeforeValidator(_one_of({e.value: e for e in ErrorClass}))]
+RetryName = Annotated[ErrorName, AfterValidator(_retryable)]
 ClassName = Annotated[
     PrivacyClass,
     BeforeValidator(
@@ -76,7 +96,10 @@ ClassName = Annotated[
         json_schema_input_type=Literal["public", "internal", "confidential", "restricted"],
     ),
 ]
+Given = BeforeValidator(_given)  # for a key that may be absent, and not empty
 Filled = AfterValidator(_filled)
+Milliseconds = Annotated[StrictInt, Field(ge=1, le=3_600_000)]
+Seconds = Annotated[StrictFloat, Field(gt=0, le=86_400, allow_inf_nan=False)]
 OneOrMany = BeforeValidator(_one_or_many)
 Texts = Annotated[tuple[Text, ...], OneOrMany, Filled]
 ModelPatterns = Annotated[tuple[ModelPattern, ...], OneOrMany, Filled]
@@ -140,11 +163,43 @@ class Deny(Part):
     code: Slug = "route_denied"
 
 
+class Retry(Part):
+    """Attempts at one target beyond the first, each after a random part of a wait that doubles."""
+
+    attempts: Annotated[StrictInt, Field(ge=0, le=5)]
+    on: Annotated[tuple[RetryName, ...], OneOrMany, Filled] = RETRY_ON
+    backoff_ms: Milliseconds = 100
+    max_backoff_ms: Milliseconds = 5000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_on(cls, value: object) -> object:
+        # YAML 1.1, which PyYAML reads, takes a bare `on` for true.
+        if isinstance(value, dict) and "on" not in value:
+            return {"on" if key is True else key: item for key, item in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.backoff_ms > self.max_backoff_ms:
+            raise ValueError(f"backoff_ms is above max_backoff_ms, {self.max_backoff_ms}")
+        return self
+
+
+class Hedge(Part):
+    """No answer has begun after so long: the next target, or the only one again, is asked as well."""
+
+    after_ms: Milliseconds
+
+
 class Route(Part):
     name: Slug
     match: Match = Match()
     targets: Annotated[tuple[Target, ...], Filled] = ()
     fallback_on: tuple[ErrorName, ...] = FALLBACK_ON
+    retry: Retry = Retry(attempts=0)
+    hedge: Annotated[Hedge | None, Given] = None
+    deadline_s: Annotated[Seconds | None, Given] = None  # for the whole request
     deny: Deny | None = None
 
 
@@ -162,6 +217,8 @@ PARTS: Mapping[str, type[Part]] = {
     "prompt_tokens": TokenRange,
     "privacy": ClassRange,
     "targets": Target,
+    "retry": Retry,
+    "hedge": Hedge,
     "deny": Deny,
 }
 # pydantic's own words speak of Python's types, which who writes YAML need not know.

@@ -119,14 +119,29 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     permit: Permit | None  # None in a local zone
 
 
+class Resilience(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route does beyond one attempt at each candidate; by default nothing."""
+
+    retries: int = 0  # further attempts at a candidate that failed, before the next one's turn
+    retry_on: frozenset[ErrorClass] = frozenset()
+    backoff_s: float = 0.0  # the longest wait before the first retry; doubles with each further one
+    max_backoff_s: float = 0.0
+    hedge_after_s: float | None = None  # no answer has begun by then: the next candidate starts beside it
+    deadline_s: float | None = None  # for the whole request, all attempts together
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request goes: candidates in the order in which they are tried."""
+    """Where a request goes: candidates in the order in which they are tried.
+
+    Retries and hedges choose among these candidates and no others, so they need no permit of their own.
+    """
 
     route: str
     policy: str  # name@version
     candidates: tuple[Candidate, ...]
     fallback_on: frozenset[ErrorClass]
     reason: str  # one line for people
+    resilience: Resilience = Resilience()
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

@@ -176,6 +176,26 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"backends__own__connect_s": 0},
         "backends.own.connect_s: Input should be greater than 0",
     ),
+    "no time at all": (
+        {"backends__own__total_s": 0},
+        "backends.own.total_s: Input should be greater than 0",
+    ),
+    "no request at once": (
+        {"backends__own__max_concurrent": 0},
+        "backends.own.max_concurrent: Input should be greater than or equal to 1",
+    ),
+    "fewer than nobody in the queue": (
+        {"backends__own__max_queue": -1},
+        "backends.own.max_queue: Input should be greater than or equal to 0",
+    ),
+    "a wait that is over before": (
+        {"backends__own__queue_s": -1},
+        "backends.own.queue_s: Input should be greater than or equal to 0",
+    ),
+    "nothing in flight": (
+        {"limits": {"max_in_flight": 0}},
+        "limits.max_in_flight: Input should be greater than or equal to 1",
+    ),
     "no models": (
         {"backends__rented__models": []},
         "backends.rented.models: Value error, should not be empty",

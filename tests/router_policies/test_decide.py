@@ -20,8 +20,10 @@ from router_policies.types import (
     Feature,
     Permit,
     PrivacyClass,
+    Resilience,
     Snapshot,
 )
+from router_policies.verify import verify
 from tests.router_policies.samples import (
     OPENAI,
     RELEASE,
@@ -75,6 +77,28 @@ def test_targets_become_candidates_in_their_order() -> None:
     assert (decision.route, decision.policy) == ("support", "test@1")
     assert decision.fallback_on == {ErrorClass.TIMEOUT}
     assert decision.reason == "route support: vllm/support-intents@stable (first choice of 2)"
+
+
+def test_how_candidates_are_called_comes_with_the_decision() -> None:
+    """Retries, hedge and deadline in seconds, as the route has them; a route that is silent asks for none."""
+    found = decided("""
+        - name: r
+          targets: [{backend: vllm}, {backend: openai}]
+          match: {privacy: {at_most: internal}}
+          retry: {attempts: 2, on: timeout, backoff_ms: 50, max_backoff_ms: 900}
+          hedge: {after_ms: 800}
+          deadline_s: 12.5
+        """).resilience
+    assert found == Resilience(
+        retries=2,
+        retry_on=frozenset({ErrorClass.TIMEOUT}),
+        backoff_s=0.05,
+        max_backoff_s=0.9,
+        hedge_after_s=0.8,
+        deadline_s=12.5,
+    )
+    silent = decided(SUPPORT).resilience
+    assert (silent.retries, silent.hedge_after_s, silent.deadline_s) == (0, None, None)
 
 
 def test_only_candidates_outside_our_zones_carry_a_permit() -> None:
@@ -269,6 +293,26 @@ def test_no_candidate_is_ever_above_its_ceiling(
         found = decide(compiled, request, snapshot)
         for candidate in found.candidates if isinstance(found, Decision) else ():
             _is_in_order(candidate, catalog.backends[candidate.backend], request, snapshot)
+
+
+@settings(max_examples=50, deadline=None)
+@given(documents(), catalogs, crowds, snapshots)
+def test_hedges_and_retries_lead_nowhere_new(
+    policy: Any, catalog: Catalog, crowd: list[Facts], snapshot: Snapshot
+) -> None:
+    """A hedge stays within the ceilings because it runs on the route's own candidates: with or without one,
+    and retries and a deadline, proof, candidates, permits and denials are the same to the letter."""
+    extras = {"retry": {"attempts": 5}, "hedge": {"after_ms": 1}, "deadline_s": 1}
+    routes = [route | extras if "targets" in route else route for route in policy["routes"]]
+    plain, _ = compile_policy(parse(policy, "generated"), catalog)
+    hedged, _ = compile_policy(parse(policy | {"routes": routes}, "generated"), catalog)
+    assert verify(plain) == verify(hedged)
+    for request in crowd:
+        expected, found = decide(plain, request, snapshot), decide(hedged, request, snapshot)
+        if isinstance(found, Decision) and isinstance(expected, Decision):
+            assert found.resilience.hedge_after_s == 0.001
+            found = replace(found, resilience=expected.resilience)
+        assert found == expected
 
 
 def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, snapshot: Snapshot) -> None:

@@ -83,6 +83,21 @@ def test_the_examples_route_as_they_say(
     assert (decision.route, [c.backend for c in decision.candidates]) == (route, backends)
 
 
+def test_the_example_in_time_says_how() -> None:
+    """A slow model of ours is raced by the rented one; what is confidential is only asked at home again."""
+    open_, private = (
+        decide(example("in-time"), facts(privacy=privacy), SNAPSHOT)
+        for privacy in (PrivacyClass.INTERNAL, PrivacyClass.CONFIDENTIAL)
+    )
+    assert isinstance(open_, Decision)
+    assert [c.backend for c in open_.candidates] == ["vllm", "openai"]
+    assert (open_.resilience.retries, open_.resilience.hedge_after_s) == (1, 0.8)
+    assert open_.resilience.deadline_s == 10
+    assert isinstance(private, Decision)
+    assert [c.backend for c in private.candidates] == ["vllm"]
+    assert (private.resilience.retries, private.resilience.hedge_after_s) == (3, None)
+
+
 def test_the_examples_deny_as_they_say() -> None:
     """No images in own-first, and a rented model is no place for what is confidential."""
     images = decide(example("own-first"), facts(features=frozenset({Feature.VISION})), SNAPSHOT)

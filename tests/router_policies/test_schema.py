@@ -43,6 +43,9 @@ def test_the_whole_language_is_read() -> None:
             - {backend: openai, model: gpt-4o-mini}
             - {backend: openai}
           fallback_on: [timeout, not_found]
+          retry: {attempts: 2, on: [connection, timeout], backoff_ms: 50, max_backoff_ms: 900}
+          hedge: {after_ms: 800}
+          deadline_s: 12.5
         """),
         "test.yaml",
     ).routes[0]
@@ -59,6 +62,10 @@ def test_the_whole_language_is_read() -> None:
         ("openai", "", ""),
     ]
     assert route.fallback_on == (ErrorClass.TIMEOUT, ErrorClass.NOT_FOUND)
+    assert (route.retry.attempts, route.retry.on) == (2, (ErrorClass.CONNECTION, ErrorClass.TIMEOUT))
+    assert (route.retry.backoff_ms, route.retry.max_backoff_ms) == (50, 900)
+    assert route.hedge is not None
+    assert (route.hedge.after_ms, route.deadline_s) == (800, 12.5)
 
 
 def test_what_is_not_given_has_the_declared_defaults() -> None:
@@ -66,8 +73,12 @@ def test_what_is_not_given_has_the_declared_defaults() -> None:
     route = parse(document("- {name: r, targets: [{backend: b}]}"), "test.yaml").routes[0]
     assert route.fallback_on == FALLBACK_ON
     assert set(FALLBACK_ON) == {"connection", "timeout", "rate_limit", "server_error"}
+    assert (route.retry.attempts, route.hedge, route.deadline_s) == (0, None, None)
     assert (route.match.prompt_tokens.at_least, route.match.prompt_tokens.at_most) == (0, UNBOUNDED)
     assert (route.match.privacy.at_least, route.match.privacy.at_most) == (0, PrivacyClass.RESTRICTED)
+    retry = parse(document("- {name: r, targets: [{backend: b}], retry: {attempts: 3}}"), "t").routes[0].retry
+    assert set(retry.on) == {"connection", "rate_limit", "server_error"}
+    assert (retry.attempts, retry.backoff_ms, retry.max_backoff_ms) == (3, 100, 5000)
     deny = parse(document("- {name: r, deny: {message: No.}}"), "test.yaml").routes[0].deny
     assert deny is not None
     assert (deny.status, deny.code) == (403, "route_denied")
@@ -111,6 +122,9 @@ def test_all_problems_are_told_at_once() -> None:
         ),
         ({"routes": [{"targets": [{"backends": 1}]}]}, "routes[0].targets[0].backends", "backend"),
         ({"routes": [{"deny": {"mesage": 1}}]}, "routes[0].deny.mesage", "message"),
+        ({"routes": [{"retry": {"attempt": 1}}]}, "routes[0].retry.attempt", "attempts"),
+        ({"routes": [{"hedge": {"after": 1}}]}, "routes[0].hedge.after", "after_ms"),
+        ({"routes": [{"deadline_ms": 1}]}, "routes[0].deadline_ms", "deadline_s"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_suggestion(misspelt: Any, path: str, meant: str) -> None:
@@ -146,6 +160,40 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(misspelt: Any, path: str, 
         ("targets: [{backend: b}], fallback_on: [timeouts]", 'did you mean "timeout"?'),
         ("deny: {message: No., status: 200}", "routes[0].deny.status: "),
         ("deny: {message: No.}, fallback_on: []", "routes[0].fallback_on: has no meaning"),
+        ("deny: {message: No.}, retry: {attempts: 1}", "routes[0].retry: has no meaning"),
+        ("deny: {message: No.}, hedge: {after_ms: 9}", "routes[0].hedge: has no meaning"),
+        ("deny: {message: No.}, deadline_s: 9", "routes[0].deadline_s: has no meaning"),
+        ("targets: [{backend: b}], retry: {}", "routes[0].retry.attempts: is required"),
+        ("targets: [{backend: b}], retry: {attempts: 6}", "routes[0].retry.attempts: "),
+        (
+            "targets: [{backend: b}], retry: {attempts: 1, backoff_ms: 6000}",
+            "backoff_ms is above max_backoff_ms",
+        ),
+        ("targets: [{backend: b}], retry: {attempts: 1, on: []}", "routes[0].retry.on: should not be empty"),
+        (
+            "targets: [{backend: b}], retry: {attempts: 1, on: [timeout, content_policy]}",
+            "routes[0].retry.on[1]: content_policy is never retried: the same provider would say no",
+        ),
+        (
+            "targets: [{backend: b}], retry: {attempts: 1, on: refused}",
+            "routes[0].retry.on[0]: refused is never retried: the request itself is at fault",
+        ),
+        (
+            "targets: [{backend: b}], retry: {attempts: 1, on: timeout, 'on': timeout}",
+            "Keys should be strings",
+        ),
+        ("targets: [{backend: b}], hedge: {after_ms: 0}", "routes[0].hedge.after_ms: "),
+        ("targets: [{backend: b}], deadline_s: 0", "routes[0].deadline_s: "),
+        ("targets: [{backend: b}], deadline_s: .nan, hedge: {after_ms: 1}", "routes[0].deadline_s: "),
+        (
+            f"targets: [{{backend: b}}], deadline_s: 1{'0' * 400}, hedge: {{after_ms: 1}}",
+            "routes[0].deadline_s: ",
+        ),
+        (
+            f"targets: [{{backend: b}}], deadline_s: 1, hedge: {{after_ms: 1{'0' * 400}}}",
+            "before the hedge starts",
+        ),
+        ("targets: [{backend: b}], deadline_s: 2, hedge: {after_ms: 2000}", "before the hedge starts"),
         ("match: {}", "routes[0]: needs either targets or deny"),
         ("deny: null", "routes[0]: needs either targets or deny"),
     ],
@@ -157,11 +205,29 @@ def test_a_wrong_value_is_named_with_its_path(route: str, problem: str) -> None:
 
 @pytest.mark.parametrize(
     "empty",
-    ["match:", "match: {model: }", "match: {privacy: }", "match: {privacy: {at_most: }}", "match: {tags: }"],
+    [
+        "match:",
+        "match: {model: }",
+        "match: {privacy: }",
+        "match: {privacy: {at_most: }}",
+        "match: {tags: }",
+        "retry: ",
+        "retry: {attempts: 1, on: }",
+        "hedge: ",
+        "hedge: {after_ms: }",
+        "deadline_s: ",
+    ],
 )
 def test_a_key_with_nothing_behind_it_never_means_anything(empty: str) -> None:
     """Whoever leaves a condition empty is told so, and does not get a route that matches everything."""
     assert in_route(f"{empty}, targets: [{{backend: b}}]")
+
+
+def test_a_bare_on_is_the_key_that_it_looks_like() -> None:
+    """PyYAML reads `on:` as true; quoted or bare, alone or in a list, it says what is retried."""
+    for on in ("on: timeout", "on: [timeout]", "'on': timeout"):
+        routes = document(f"- {{name: r, targets: [{{backend: b}}], retry: {{attempts: 1, {on}}}}}")
+        assert parse(routes, "test.yaml").routes[0].retry.on == (ErrorClass.TIMEOUT,)
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 3, {}, {"routes": None}, {"routes": {"a": 1}}, {1: 2}])
