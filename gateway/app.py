@@ -5,12 +5,15 @@ Tests hand in fakes for what they want to break; everything else is as it ships.
 
 import asyncio
 import importlib
+import logging
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import uvicorn
 from fastapi import FastAPI
 
@@ -24,6 +27,7 @@ from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
+from gateway.calls import Caller, Upstream
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Limits
 from gateway.errors import ConfigError
@@ -31,12 +35,15 @@ from gateway.fleet import Fleet
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
+from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
 from gateway.record import Recorder
+from gateway.resilience.breaker import Breakers, State
+from gateway.resilience.slots import Slots
 from gateway.settings import (
     AnyBackend,
     KeySettings,
@@ -50,7 +57,9 @@ from gateway.types import Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.errors import PolicyError
 from router_policies.load import load
-from router_policies.types import BackendInfo, Catalog, Feature
+from router_policies.types import BackendInfo, Catalog, Feature, Snapshot
+
+log = logging.getLogger("headgate")
 
 TEXT_ENDPOINTS = frozenset({"chat/completions", "completions"})
 VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
@@ -60,10 +69,17 @@ class Headgate:
     """The gateway: the hot endpoints by the data plane, all else by FastAPI, on one port."""
 
     def __init__(
-        self, dataplane: Dataplane, api: FastAPI, *, policy: CompiledPolicy, ledger: Ledger, fleet: Fleet
+        self,
+        dataplane: Dataplane,
+        api: FastAPI,
+        *,
+        policy: CompiledPolicy,
+        ledger: Ledger,
+        fleet: Fleet,
+        caller: Caller,
     ) -> None:
         self._dataplane, self._api = dataplane, api
-        self.policy, self.ledger, self.fleet = policy, ledger, fleet
+        self.policy, self.ledger, self.fleet, self.caller = policy, ledger, fleet, caller
 
     def server_config(self, **options: Any) -> uvicorn.Config:
         """How uvicorn serves this gateway; `options` go over it."""
@@ -97,13 +113,14 @@ def build_app(
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
+    caller = build_caller(settings, backends, watching.metrics)
     keys = Keys((key.sha256, principal(key)) for key in settings.keys)
     pipeline = Pipeline(
         keys=keys,
         classifier=build_classifier(settings, detectors),
         policy=lambda: policy,
-        snapshot=lambda: fleet.snapshot,
-        backends=backends,
+        snapshot=lambda: seen_now(fleet.snapshot, caller.breakers),
+        caller=caller,
         recorder=Recorder(ledger, charges, watching, fleet.in_flight),
     )
     limits = Limits(max_body=settings.limits.max_body_bytes, body_timeout=settings.limits.body_timeout_s)
@@ -130,7 +147,7 @@ def build_app(
     )
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
-    return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet)
+    return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
 
 def principal(key: KeySettings) -> Principal:
@@ -181,7 +198,10 @@ def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -
 def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:
     zone, key = settings.zone_of(backend), backend.api_key.get_secret_value()
     timeouts = Timeouts(
-        connect=backend.connect_s, first_byte=backend.first_byte_s, between_bytes=backend.between_bytes_s
+        connect=backend.connect_s,
+        first_byte=backend.first_byte_s,
+        between_bytes=backend.between_bytes_s,
+        total=backend.total_s,
     )
     if isinstance(backend, LitellmSettings):
         # Imported only where it is configured: litellm takes seconds and 200 MB to load.
@@ -193,6 +213,42 @@ def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend
         return built
     mend = as_openai if isinstance(backend, VllmSettings) else None
     return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts, mend=mend)
+
+
+def build_caller(settings: Settings, backends: Mapping[str, Backend], metrics: Metrics) -> Caller:
+    """What carries decisions out, with its numbers among the metrics."""
+    upstreams = {}
+    for name, backend in settings.backends.items():
+        slots = Slots(backend.max_concurrent, max_queue=backend.max_queue)
+        upstreams[name] = Upstream(backends[name], slots, backend.queue_s)
+        metrics.gauge(
+            "headgate_backend_in_use",
+            "Requests at a backend.",
+            partial(getattr, slots, "in_use"),
+            backend=name,
+        )
+        metrics.gauge(
+            "headgate_backend_waiting",
+            "Requests that wait for one.",
+            partial(getattr, slots, "waiting"),
+            backend=name,
+        )
+    states = {
+        name: metrics.gauge("headgate_backend_ejected", "1: it kept failing and is left alone.", backend=name)
+        for name in upstreams
+    }
+
+    def moved(name: str, state: State) -> None:
+        states[name].value = float(state is not State.CLOSED)
+        log.warning("backend %s: its circuit breaker is now %s", name, state.name.lower().replace("_", "-"))
+
+    return Caller(upstreams, Breakers(upstreams, random=random.random, on_change=moved))
+
+
+def seen_now(snapshot: Snapshot, breakers: Breakers) -> Snapshot:
+    """`snapshot`, less the backends that are left alone for now."""
+    ejected = breakers.down(time.monotonic())
+    return msgspec.structs.replace(snapshot, down=snapshot.down | ejected) if ejected else snapshot
 
 
 def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:

@@ -4,13 +4,14 @@
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
     decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
-    call      candidates in order, each through its backend, which    backends/
-              asks the one door out for leave                         privacy/egress.py
+    call      candidates in order, with retries and hedges, each      calls.py, resilience/
+              through its backend, which asks the one door out        backends/, privacy/egress.py
     record    one ledger row, whatever happened                       record.py, ledger/
 
 Errors leave as ApiError; the data plane renders them.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -19,18 +20,19 @@ from typing import Protocol
 import msgspec
 
 from gateway.admission import Keys
-from gateway.backends.answer import Answer, begin
-from gateway.backends.base import Backend, Source, UpstreamRequest
+from gateway.backends.answer import Answer
+from gateway.backends.base import Source
 from gateway.backends.wire import StreamMeter, error_event
+from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.ledger.tokens import estimate_prompt_tokens
-from gateway.parsing import Request, parse, upstream_body
+from gateway.parsing import Request, parse
 from gateway.privacy.classify import Classifier
 from gateway.record import Attempt, Record, Recorder
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Candidate, Decision, Denial, ErrorClass, Facts, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -72,11 +74,11 @@ class Pipeline:
         classifier: Classifier,
         policy: Callable[[], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
-        backends: Mapping[str, Backend],
+        caller: Caller,
         recorder: Recorder,
     ) -> None:
         self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
-        self._backends, self._recorder = backends, recorder
+        self._caller, self._recorder = caller, recorder
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
@@ -101,40 +103,40 @@ class Pipeline:
                 raise Denied(
                     verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
                 )
-            attempt, answer = await self._call(verdict, request, record)
-            try:
-                if request.stream:
-                    await _pass_stream(request, attempt, answer, reply, record)
-                else:
-                    _pass_whole(attempt, answer, reply, record)
-            finally:
-                await answer.aclose()
+            deadline_s = verdict.resilience.deadline_s
+            if deadline_s is None:
+                await self._answer(verdict, request, reply, record)
+            else:
+                await self._answer_by(clock + deadline_s, verdict, request, reply, record)
 
-    async def _call(self, decision: Decision, request: Request, record: Record) -> tuple[Attempt, Answer]:
-        """The first answer that begins, by candidate. Only declared error classes lead on to the next."""
-        failure = BackendError(ErrorClass.CONNECTION, "no candidate")
-        for candidate in decision.candidates:
-            attempt = record.attempt(candidate)
-            try:
-                return attempt, await self._attempt(candidate, request, record.call_id)
-            except BackendError as error:
-                record.failed(attempt, error)
-                failure = error
-                if error.error_class not in decision.fallback_on:
-                    break
-        raise _upstream_failed(failure, record)
+    async def _answer_by(
+        self, deadline: float, decision: Decision, request: Request, reply: Reply, record: Record
+    ) -> None:
+        """Answers until `deadline`, on the clock of perf_counter, and tells the client when it passes."""
+        try:
+            async with asyncio.timeout(deadline - time.perf_counter()):
+                await self._answer(decision, request, reply, record)
+        except TimeoutError:
+            seconds = decision.resilience.deadline_s
+            message = f"The route's deadline of {seconds:g} s has passed."
+            if not record.begun:
+                late = BackendError(ErrorClass.TIMEOUT, message, status=504, code="deadline_exceeded")
+                raise _upstream_failed(late, record) from None
+            record.interrupted()
+            reply.write(error_event(message, "deadline_exceeded"))
 
-    async def _attempt(self, candidate: Candidate, request: Request, call_id: str) -> Answer:
-        response = await self._backends[candidate.backend].send(
-            UpstreamRequest(
-                call_id=call_id,
-                endpoint=request.endpoint,
-                body=upstream_body(request, candidate.model),
-                stream=request.stream,
-                permit=candidate.permit,
-            )
-        )
-        return await begin(response, stream=request.stream)
+    async def _answer(self, decision: Decision, request: Request, reply: Reply, record: Record) -> None:
+        try:
+            begun = await self._caller.first_answer(decision, request, record)
+        except BackendError as error:
+            raise _upstream_failed(error, record) from error
+        try:
+            if request.stream:
+                await _pass_stream(request, begun.attempt, begun.answer, reply, record)
+            else:
+                _pass_whole(begun.attempt, begun.answer, reply, record)
+        finally:
+            await begun.aclose()
 
 
 def _facts(

@@ -81,7 +81,9 @@ class Record:
         self._usage: Usage | None = None
         self._meter: StreamMeter | None = None
         self._priced: Priced | None = None  # the attempt that answered
+        self._answering: Attempt | None = None
         self._spent_nano = 0  # on all others
+        self._given_up = FREE  # the last of those that another was quicker than
 
     def __enter__(self) -> "Record":
         self._parts.observers.metrics.in_flight.inc()
@@ -123,7 +125,10 @@ class Record:
 
     def given_up(self, attempt: Attempt) -> None:
         """Another attempt was quicker. The backend has read the prompt: that is paid, as an estimate."""
-        self._spent_nano += self._close(attempt, self._estimated_usage()).cost_nano or 0
+        priced = self._close(attempt, self._estimated_usage())
+        self._spent_nano += priced.cost_nano or 0
+        if self._given_up.cost_nano is not None:  # else unknown, and once unknown it stays so
+            self._given_up = replace(priced, cost_nano=None if priced.cost_nano is None else 0)
 
     def answered_whole(self, attempt: Attempt, status: int, body: bytes) -> None:
         self._answered(attempt, status)
@@ -133,6 +138,11 @@ class Record:
     def answering(self, attempt: Attempt, status: int, meter: StreamMeter) -> None:
         self._answered(attempt, status)
         self._meter = meter
+
+    @property
+    def begun(self) -> bool:
+        """Whether an answer has begun: no other may take its place any more."""
+        return self._answering is not None
 
     def completed(self) -> None:
         self._outcome = Outcome.OK
@@ -156,8 +166,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
-        if self._priced is not None and self._priced.cost_nano is not None:
-            headers["x-headgate-cost"] = usd(self._priced.cost_nano + self._spent_nano)
+        if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
+            headers["x-headgate-cost"] = usd(cost)
         return headers
 
     # Attempts.
@@ -183,6 +193,7 @@ class Record:
         now = time.perf_counter()
         self._waited_s += now - self._waiting_since
         self._first_byte_ms = (now - self._call.clock) * 1e3
+        self._answering = attempt
         self._latest, self._status, self._error_class = attempt.candidate, status, None
 
     def _close(self, attempt: Attempt, usage: Usage) -> Priced:
@@ -211,13 +222,12 @@ class Record:
 
     def _settled(self) -> Entry:
         usage = self._settled_usage()
-        for attempt in self._open[:]:  # a stream's, or one whose client left
-            priced = self._close(attempt, usage)
-            if attempt.candidate is self._latest and self._priced is None:
-                self._priced = priced
-            else:
-                self._spent_nano += priced.cost_nano or 0
-        priced = self._priced or FREE  # nothing but failed attempts, or none at all
+        for attempt in self._open[:]:
+            if attempt is self._answering:
+                self._priced = self._close(attempt, usage)
+            else:  # a fault of ours, or the client's leaving, came in between
+                self.given_up(attempt)
+        priced = self._priced or self._given_up
         begun, latest = self._begun, self._latest
         if begun is None or latest is None:
             return replace(self._row(None, usage, priced, attempts=0), outcome=self._outcome)
@@ -268,7 +278,8 @@ class Record:
         )
 
     def _cost_nano(self, priced: Priced) -> int | None:
-        return None if priced.cost_nano is None else priced.cost_nano + self._spent_nano
+        unknown = priced.cost_nano is None or self._given_up.cost_nano is None
+        return None if unknown else (priced.cost_nano or 0) + self._spent_nano
 
     def _settled_usage(self) -> Usage:
         if self._usage is None and self._meter is not None:

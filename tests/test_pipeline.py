@@ -14,6 +14,7 @@ import pytest
 
 from gateway.admission import Keys, hash_key
 from gateway.backends.base import Sink, Source, UpstreamRequest
+from gateway.calls import Caller, Upstream
 from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, Unauthenticated
 from gateway.ledger.charges import ByToken
 from gateway.ledger.pricing import Override, PriceBook
@@ -23,6 +24,8 @@ from gateway.pipeline import Incoming, Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import StructuredDetector
 from gateway.record import Recorder
+from gateway.resilience.breaker import Breakers
+from gateway.resilience.slots import Slots
 from gateway.types import Entry, Principal
 from router_policies.load import load
 from router_policies.types import BackendInfo, Catalog, ErrorClass, PrivacyClass, Snapshot, Zone
@@ -147,13 +150,14 @@ class World:
         price = Override(input=Decimal(1), output=Decimal(1))
         prices = PriceBook({}, "none", {f"{name}-model": price for name in ZONES})
         charges = {name: ByToken(prices, "") for name in ZONES}
+        upstreams = {name: Upstream(b, Slots(9), 0.0) for name, b in self.backends.items()}
         self.snapshot = Snapshot()
         self.pipeline = Pipeline(
             keys=Keys([(hash_key("sk"), Principal(key_id="k", team="t"))]),
             classifier=Classifier([StructuredDetector()]),
             policy=lambda: policy,
             snapshot=lambda: self.snapshot,
-            backends=self.backends,
+            caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
         )
 

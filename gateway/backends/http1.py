@@ -49,6 +49,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     connect: float = 5.0
     first_byte: float = 120.0  # from the request's last byte to the answer's head, and to its body from there
     between_bytes: float = 60.0
+    total: float = 600.0  # from the request's first byte to the answer's last
 
 
 class Connection(asyncio.Protocol):
@@ -60,8 +61,9 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.closed = False
-        self._first_byte_s = (timeouts or Timeouts()).first_byte
-        self._between_bytes_s = (timeouts or Timeouts()).between_bytes
+        timeouts = timeouts or Timeouts()
+        self._first_byte_s, self._between_bytes_s = timeouts.first_byte, timeouts.between_bytes
+        self._total_s, self._until = timeouts.total, inf  # the whole exchange must be over by then
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox.of(self._loop)
@@ -91,7 +93,9 @@ class Connection(asyncio.Protocol):
         self._head_done = self._complete = self._keep_alive = False
         self._head_bytes = self._buffered = 0
         self._chunks, self.headers = [], {}
-        self.deadline = monotonic() + self._first_byte_s
+        now = monotonic()
+        self._until = now + self._total_s
+        self.deadline = min(now + self._first_byte_s, self._until)
         self._outbox.write(self._transport, request)
         while not self._head_done:
             await self._wait()
@@ -129,18 +133,18 @@ class Connection(asyncio.Protocol):
             await self._wait()
 
     def pause(self) -> None:
-        """Back-pressure: reads no more from the socket until `resume`. Time limits do not run meanwhile."""
+        """Back-pressure: reads no more from the socket until `resume`. Only the `total` time runs on."""
         if not (self._paused or self.closed):
             self._paused = True
             self._transport.pause_reading()
-            self.deadline = inf
+            self.deadline = self._until
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
             if not self.closed:
                 self._transport.resume_reading()
-            self.deadline = monotonic() + self._between_bytes_s
+            self.deadline = min(monotonic() + self._between_bytes_s, self._until)
 
     def finish(self) -> None:
         """Ends the exchange; a connection that cannot be reused is closed."""
@@ -210,7 +214,7 @@ class Connection(asyncio.Protocol):
     def _received(self) -> None:
         """Passes on what one read of the socket brought, and tells who waits for it."""
         if self._buffered:
-            self.deadline = monotonic() + self._between_bytes_s
+            self.deadline = min(monotonic() + self._between_bytes_s, self._until)
             if self._sink is not None:
                 try:
                     self._sink(self._taken())
@@ -258,7 +262,7 @@ class Connection(asyncio.Protocol):
         else:
             self.status, self._head_done = status, True
             # A model server sends the head, then thinks.
-            self.deadline = monotonic() + self._first_byte_s
+            self.deadline = min(monotonic() + self._first_byte_s, self._until)
 
     def on_body(self, data: bytes) -> None:
         if not self._junk:

@@ -1,6 +1,7 @@
 """A whole gateway on uvloop, as shipped, with scripted servers behind it, all in the test's own loop."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from gateway.admission import hash_key
 from gateway.app import Headgate, build_app, build_backend
 from gateway.backends.openai_wire import OpenAIWire
+from gateway.resilience.breaker import Breakers
 from gateway.settings import load_settings
 from gateway.types import Entry
 from tests.support.toxic import Toxic
@@ -192,8 +194,9 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
 
 @pytest.fixture
 async def gateway(running: Gateway) -> AsyncIterator[Gateway]:
-    """The module's gateway with no kept connection, nothing scripted and no row unread."""
+    """The module's gateway with no kept connection, all breakers closed, nothing scripted, no row unread."""
     running.drop_idle()
+    running.app.caller.breakers = Breakers(running.backends, random=random.random)
     await running.rows()
     yield running
     await running.at_rest()
