@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from gateway.admission import Keys
 from gateway.api import admin, errors
 from gateway.api.auth import admin_key, any_key
-from gateway.api.health import health_router
+from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
@@ -29,7 +29,7 @@ from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.calls import Caller, Upstream
 from gateway.dataplane.plane import Dataplane
-from gateway.dataplane.protocol import HotProtocol, Limits
+from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ConfigError
 from gateway.fleet import Fleet
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
@@ -123,8 +123,17 @@ def build_app(
         caller=caller,
         recorder=Recorder(ledger, charges, watching, fleet.in_flight),
     )
-    limits = Limits(max_body=settings.limits.max_body_bytes, body_timeout=settings.limits.body_timeout_s)
-    dataplane = Dataplane(pipeline, watching, limits)
+    limits = Limits(
+        max_body=settings.limits.max_body_bytes,
+        body_timeout=settings.limits.body_timeout_s,
+        max_in_flight=settings.limits.max_in_flight,
+    )
+
+    def ready() -> Mapping[str, bool]:
+        return {"ledger": ledger.ready, "fleet": fleet.ready()}
+
+    health: dict[bytes, Instant] = {b"/live": live, b"/ready": lambda: readiness(ready())}
+    dataplane = Dataplane(pipeline, watching, limits, health)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -140,11 +149,7 @@ def build_app(
     )
     errors.install(api)
     admin.install(api)
-    api.include_router(
-        health_router(
-            lambda: {"ledger": ledger.ready, "fleet": fleet.ready()}, watching.metrics, ledger.backlog
-        )
-    )
+    api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)

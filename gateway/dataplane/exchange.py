@@ -82,6 +82,11 @@ class Exchange:
         if self._full and source is not None:
             source.pause()
 
+    def instantly(self, status: int, body: bytes) -> None:
+        """The whole answer, in JSON, without any more ado."""
+        self.whole(status, {"content-type": "application/json"}, body)
+        self.end()
+
     # Its end, one way or another.
 
     def end(self) -> None:
@@ -128,7 +133,9 @@ class Exchange:
         self._outbox.write(self._transport, data)
 
     def _head(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
-        own = f"x-headgate-call-id: {self.call_id}\r\nx-request-id: {self.call_id}\r\n{framing}"
+        own = framing
+        if self.call_id:
+            own = f"x-headgate-call-id: {self.call_id}\r\nx-request-id: {self.call_id}\r\n{framing}"
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         return STATUS_LINE[status] + self._client.head + own.encode("ascii") + header_lines(headers) + end
 

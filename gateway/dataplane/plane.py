@@ -4,11 +4,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from gateway.dataplane.exchange import Exchange
-from gateway.dataplane.protocol import HotProtocol, Limits
+from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ApiError, BadRequest
 from gateway.monitor.observers import Observers
 from gateway.pipeline import Incoming, Pipeline
@@ -23,8 +23,15 @@ SWEEP_S = 0.25
 class Dataplane:
     """All hot requests of a process, and the connections that they come on."""
 
-    def __init__(self, pipeline: Pipeline, observers: Observers, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        observers: Observers,
+        limits: Limits,
+        instant: Mapping[bytes, Instant] | None = None,
+    ) -> None:
+        """`instant` answers a GET of these paths."""
+        self.limits, self.instant = limits, instant or {}
         self._pipeline, self._observers = pipeline, observers
         self._connections: set[HotProtocol] = set()
         self._loop: asyncio.AbstractEventLoop

@@ -8,12 +8,15 @@ A connection carries one request at a time. What a client sends before the answe
 is not read any more, and the connection ends with that answer: RFC 9112, 9.3.2 leaves a server that freedom,
 and nothing can be smuggled in behind a request.
 
+Health is answered here too, before any queue: when all else is slow, an orchestrator must still hear it.
+
 Time limits cost a request nothing: a connection writes down until when it waits for its client, and
 `Dataplane.sweep` looks at all of them.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Protocol
 
@@ -59,16 +62,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int = 32 * 1024 * 1024  # bytes
     max_head: int = 64 * 1024  # bytes of request line and headers
     max_headers: int = 128
+    max_in_flight: int = 4096  # requests of all clients together
     body_timeout: float = 30.0  # seconds for a whole request to arrive
     stall_timeout: float = 60.0  # seconds in which a client that reads too slowly must have caught up
     keep_alive: float = 75.0  # seconds between two requests of a connection
     drain: float = 0.25  # seconds for a request that is on its way when the server is told to stop
 
 
+Instant = Callable[[], tuple[int, bytes]]
+"""Status and JSON body of an answer that needs no work."""
+
+
 class Plane(Protocol):
     """What a connection needs of `dataplane.plane.Dataplane`."""
 
     limits: Limits
+    instant: Mapping[bytes, Instant]  # by path
 
     def render(self, headers: list[tuple[bytes, bytes]]) -> bytes: ...
 
@@ -217,12 +226,13 @@ class HotProtocol(HttpToolsProtocol):
             self._refuse(_head_too_large(self._limits))
             return
         endpoint = ENDPOINTS.get(self.url) or ENDPOINTS.get(self.url.partition(b"?")[0])
-        if endpoint is None:
+        method = self.parser.get_method()
+        if endpoint is None and not (method == b"GET" and self.url in self._plane.instant):
             self._to_uvicorn()
-        elif self.parser.get_method() == b"POST":
-            self._expect(endpoint)
+        elif endpoint is None or method == b"POST":
+            self._expect(endpoint or "")
         else:
-            self._refuse(_not_allowed(self.parser.get_method(), endpoint))
+            self._refuse(_not_allowed(method, endpoint))
 
     def on_body(self, body: bytes) -> None:
         exchange = self._exchange
@@ -240,11 +250,16 @@ class HotProtocol(HttpToolsProtocol):
             return
         self._arriving = False
         self.deadline = inf
-        if self._exchange is None:
+        exchange = self._exchange
+        if exchange is None:
             super().on_message_complete()
+        elif not exchange.endpoint:
+            exchange.instantly(*self._plane.instant[self.url]())
+        elif len(self.tasks) >= self._limits.max_in_flight:
+            self._plane.refuse(exchange, _overloaded())
         else:
-            self._exchange.task = self._plane.answer(self._exchange)
-            self.tasks.add(self._exchange.task)
+            exchange.task = self._plane.answer(exchange)
+            self.tasks.add(exchange.task)
 
     # Within.
 
@@ -336,4 +351,13 @@ def _not_allowed(method: bytes, endpoint: str) -> ApiError:
         f"Not allowed to {method.decode('ascii')} on /v1/{endpoint}; use POST.",
         status=405,
         headers={"allow": "POST"},
+    )
+
+
+def _overloaded() -> ApiError:
+    return ApiError(
+        "The gateway has as many requests in flight as it takes. Please try again shortly.",
+        status=503,
+        code="overloaded",
+        headers={"retry-after": "1"},
     )
