@@ -18,6 +18,7 @@ from gateway.errors import ConfigError
 from gateway.privacy.fold import Layer, fold, layers, origins
 from gateway.privacy.patterns import (
     ADDRESSES,
+    ANY,
     CLASSES,
     NUMBERS,
     SECRETS,
@@ -111,9 +112,15 @@ class StructuredDetector:
             yield replace(finding, start=encoded[first].start, end=encoded[last].end)
 
     def _search(self, raw: bytes) -> Iterator[Finding]:
+        parted = _part(raw)
+        if ANY.search(raw) or (parted != raw and ANY.search(parted)):
+            yield from self._search_one_by_one(raw, parted)
+        else:
+            yield from self._matches(ADDRESSES, raw)
+
+    def _search_one_by_one(self, raw: bytes, parted: bytes) -> Iterator[Finding]:
         for scan in (*SECRETS, ADDRESSES):
             yield from self._matches(scan, raw)
-        parted = _part(raw)
         for scan in (*WORDS, *(NUMBERS if SEVEN_DIGITS.search(parted) else ())):
             yield from self._matches(scan, parted)
 

@@ -44,12 +44,16 @@ from router_policies.types import PrivacyClass
 
 
 class Alternative(msgspec.Struct, frozen=True):
-    """One way to write one kind of identifier. `pattern` has one group: the identifier."""
+    """One way to write one kind of identifier. `pattern` has one group: the identifier.
+
+    It comes after `word`, where that is set.
+    """
 
     kind: str
     pattern: str
     check: Check = always
     confidence: float = 0.9
+    word: str = ""
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ class Scan(msgspec.Struct, frozen=True):
 
 
 def _scan(*alternatives: Alternative, sign: str, needs: tuple[bytes, ...] = ()) -> Scan:
-    return Scan(alternatives, _either(*(a.pattern for a in alternatives)), sign, needs)
+    return Scan(alternatives, _either(*(a.word + a.pattern for a in alternatives)), sign, needs)
 
 
 def _either(*patterns: str) -> Any:
@@ -198,27 +202,34 @@ NUMBERS = (
         Alternative("es_nie", r"(?i)\b([XYZ]-?\d{7}-?[A-Z])\b", compact(nie.is_valid), 1.0),
         # Too common a shape, or too weak a checksum, unless a word before it says what it is.
         Alternative(
-            "us_ssn", rf"(?i)\b(?:ssn|social security){_AFTER_WORD}({_LONG}{{8}})\b", compact(checks.us_ssn)
+            "us_ssn",
+            rf"{_AFTER_WORD}({_LONG}{{8}})\b",
+            compact(checks.us_ssn),
+            word=r"(?i)\b(?:ssn|social security)",
         ),
-        Alternative("uk_nhs", rf"(?i)\bnhs{_AFTER_WORD}({_LONG}{{9}})\b", compact(nhs.is_valid)),
+        Alternative("uk_nhs", rf"{_AFTER_WORD}({_LONG}{{9}})\b", compact(nhs.is_valid), word=r"(?i)\bnhs"),
         Alternative(
             "nl_bsn",
-            rf"(?i)\b(?:bsn|burgerservicenummer|sofinummer|sofi-nummer){_AFTER_WORD}({_LONG}{{8}})\b",
+            rf"{_AFTER_WORD}({_LONG}{{8}})\b",
             compact(bsn.is_valid),
+            word=r"(?i)\b(?:bsn|burgerservicenummer|sofinummer|sofi-nummer)",
         ),
         Alternative(
             "de_idnr",
-            r"(?i)\b(?:steuer-?id|steuerliche id|steueridentifikation|idnr|id-nr)[^0-9]{0,32}"
-            rf"({_LONG}{{10}})\b",
+            rf"[^0-9]{{0,32}}({_LONG}{{10}})\b",
             compact(idnr.is_valid),
+            word=r"(?i)\b(?:steuer-?id|steuerliche id|steueridentifikation|idnr|id-nr)",
         ),
-        Alternative("pl_pesel", rf"(?i)\bpesel{_AFTER_WORD}({_LONG}{{10}})\b", compact(pesel.is_valid)),
+        Alternative(
+            "pl_pesel", rf"{_AFTER_WORD}({_LONG}{{10}})\b", compact(pesel.is_valid), word=r"(?i)\bpesel"
+        ),
         Alternative(
             "in_aadhaar",
-            rf"(?i)\b(?:aadh?aar|uidai){_AFTER_WORD}({_LONG}{{11}})\b",
+            rf"{_AFTER_WORD}({_LONG}{{11}})\b",
             compact(aadhaar.is_valid),
+            word=r"(?i)\b(?:aadh?aar|uidai)",
         ),
-        Alternative("br_cpf", rf"(?i)\bcpf{_AFTER_WORD}({_LONG}{{10}})\b", compact(cpf.is_valid)),
+        Alternative("br_cpf", rf"{_AFTER_WORD}({_LONG}{{10}})\b", compact(cpf.is_valid), word=r"(?i)\bcpf"),
         sign=rf"{_DIGITS}|\d{{6}}[+A-Za-z]",
     ),
     _scan(
@@ -242,11 +253,11 @@ NUMBERS = (
         Alternative("phone", r"\b([679]\d{2} \d{3} \d{3})\b", always, 0.5),
         Alternative(
             "phone",
-            r"(?i)\b(?:(?:tele|cell|i)?phone|tel|telefon|handy|mobile|desk|cell|fax|whatsapp|dial|"
-            r"(?:call(?:ing)?|reach|text|contact|ring) (?:me|us|him|her|them|back|at|on))\b[^0-9+(]{0,24}"
-            r"([+(]{0,2}\d(?:[ ./()-]{0,2}\d){6,13}(?:x\d{1,5})?)\b",
+            r"[^0-9+(]{0,24}([+(]{0,2}\d(?:[ ./()-]{0,2}\d){6,13}(?:x\d{1,5})?)\b",
             checks.phones,
             0.7,
+            word=r"(?i)\b(?:(?:tele|cell|i)?phone|tel|telefon|handy|mobile|desk|cell|fax|whatsapp|dial|"
+            r"(?:call(?:ing)?|reach|text|contact|ring) (?:me|us|him|her|them|back|at|on))\b",
         ),
         sign=_DIGITS,
     ),
@@ -255,6 +266,9 @@ NUMBERS = (
 SCANS = (*SECRETS, ADDRESSES, *WORDS, *NUMBERS)
 # Without this in a text there is nothing to find in it, encoded or not.
 SIGNS = _either(ENCODED, *sorted({scan.sign for scan in SCANS}))
+# Without this no scan but ADDRESSES matches. Words instead of what comes after them, and no
+# ADDRESSES: with these the automaton would outgrow RE2's memory.
+ANY = _either(*(a.word or a.pattern for scan in (*SECRETS, *WORDS, *NUMBERS) for a in scan.alternatives))
 
 _LOWER = {
     "email": PrivacyClass.CONFIDENTIAL,
