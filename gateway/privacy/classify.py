@@ -182,8 +182,8 @@ def _highest(reports: Iterable[_Report]) -> Classification:
     reports = list(reports)
     privacy = max(report.privacy for report in reports)
     reason = "; ".join(report.reason for report in reports if report.privacy == privacy and report.reason)
-    findings: Counter[str] = Counter()
+    findings: dict[str, int] = {}
     for report in reports:
-        if report.counts:
-            findings.update(report.counts)
-    return Classification(privacy=privacy, findings=dict(findings), reason=reason)
+        for kind, count in report.counts.items():
+            findings[kind] = findings.get(kind, 0) + count
+    return Classification(privacy=privacy, findings=findings, reason=reason)

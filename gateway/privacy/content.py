@@ -103,20 +103,14 @@ def _walk(container: Any, key: str, depth: int, strings: list[str], turns: list[
             if not isinstance(name, str):
                 raise Unreadable("a key that is no string")
             strings.append(name)
-        if isinstance(value, str):
-            _add(value, name, strings, turns)
-        elif isinstance(value, _CONTAINERS):
+        if isinstance(value, _CONTAINERS):
             inside = _walk(value, name, depth + 1, strings, turns)
             attachments = attachments or inside or _is_attachment(value, not keyed and name == "content")
-        elif value is not None and not isinstance(value, bool):
-            _add(_number(value), name, strings, turns)
+        elif value is not None and value is not True and value is not False:
+            if name in _TURN_KEYS:
+                turns.append(len(strings))
+            strings.append(value if isinstance(value, str) else _number(value))
     return attachments
-
-
-def _add(text: str, key: str, strings: list[str], turns: list[int]) -> None:
-    if key in _TURN_KEYS:
-        turns.append(len(strings))
-    strings.append(text)
 
 
 def _number(value: object) -> str:
