@@ -1,4 +1,4 @@
-"""What is skipped for speed changes nothing: the judge is the plain search of every text for every pattern."""
+"""What is skipped for speed changes nothing: the plain search for every pattern is the judge."""
 
 import asyncio
 import base64
