@@ -8,12 +8,17 @@ are those texts in document order: whoever joins them without anything in betwee
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import msgspec
 
 MAX_DEPTH = 128
 MAX_CHARACTERS = 32 * 1024 * 1024
+
+# No pattern reaches across it, save from a word ("ssn") to the number after it, which is wanted:
+# keys come before their values.
+BETWEEN = "\n\n"
 
 # Keys under which the texts of a conversation stand: chat and completions, Responses, embeddings.
 _TURN_KEYS = frozenset({"content", "text", "input", "prompt"})
@@ -28,6 +33,9 @@ _READABLE = frozenset(
 )
 
 
+_CONTAINERS = (dict, list, tuple)
+
+
 class Unreadable(Exception):
     """The request cannot be read in full; the message says why and holds no content."""
 
@@ -36,43 +44,42 @@ class Content(msgspec.Struct, frozen=True):
     """What there is to read in a request."""
 
     strings: tuple[str, ...]
-    turns: tuple[str, ...]
+    turns: tuple[int, ...]  # which of the strings are texts of the conversation
     attachments: bool  # are there parts whose content is no text, or lies elsewhere?
 
+    def texts(self) -> tuple[str, ...]:
+        """All strings; and the conversation in one piece, where it comes in several."""
+        everything = BETWEEN.join(self.strings)
+        return (everything, self._conversation()) if len(self.turns) > 1 else (everything,)
 
-class _Node(msgspec.Struct, frozen=True):
-    """A value in the request, and the key that it, or the list that it is an item of, stands under."""
+    def pieces(self) -> str:
+        """Each string once. Of substrings of this, joined by BETWEEN, all `texts()` can be made."""
+        others = list(self.strings)
+        for place in self.turns:
+            others[place] = ""
+        return BETWEEN.join((self._conversation(), *others))
 
-    key: str
-    value: Any
-    depth: int
-    item: bool = False
+    def _conversation(self) -> str:
+        return "".join([self.strings[place] for place in self.turns])
 
 
 def read(body: object) -> Content:
     """Raises Unreadable: nested or large beyond the limits, token ids for text, or no JSON at all."""
-    if isinstance(body, dict) and any(_has_token_ids(body.get(key)) for key in ("prompt", "input")):
+    if isinstance(body, dict) and (_has_token_ids(body.get("prompt")) or _has_token_ids(body.get("input"))):
         raise Unreadable("token ids in place of text")
     strings: list[str] = []
-    turns: list[str] = []
-    attachments, size = False, 0
-    for node in _walk(body):
-        attachments = attachments or _is_attachment(node)
-        text = _text(node.value)
-        if text is None:
-            continue
-        strings.append(text)
-        size += len(text)
-        if size > MAX_CHARACTERS:
-            raise Unreadable(f"more than {MAX_CHARACTERS} characters")
-        if node.key in _TURN_KEYS:
-            turns.append(text)
-    return Content(tuple(strings), tuple(turns), attachments)
+    turns: list[int] = []
+    attachments = _walk((body,), "", -1, strings, turns)
+    if sum(map(len, strings)) > MAX_CHARACTERS:
+        raise Unreadable(f"more than {MAX_CHARACTERS} characters")
+    return Content(tuple(strings), tuple(turns), attachments or _has_data_url(strings))
 
 
 def strings_of(body: object) -> Iterator[str]:
     """Every string and number in `body`, keys included. Raises Unreadable."""
-    return (text for node in _walk(body) if (text := _text(node.value)) is not None)
+    strings: list[str] = []
+    _walk((body,), "", -1, strings, [])
+    return iter(strings)
 
 
 def _has_token_ids(value: object) -> bool:
@@ -82,37 +89,31 @@ def _has_token_ids(value: object) -> bool:
     return any(type(item) is int or (isinstance(item, list) and int in map(type, item)) for item in value)
 
 
-def _walk(body: object) -> Iterator[_Node]:
-    """All nodes in document order, keys as nodes of their own; never recursive."""
-    stack = [_Node("", body, 0)]
-    while stack:
-        node = stack.pop()
-        yield node
-        if isinstance(node.value, dict | list | tuple):
-            if node.depth >= MAX_DEPTH:
-                raise Unreadable(f"nested deeper than {MAX_DEPTH}")
-            stack.extend(reversed(list(_children(node))))
+def _walk(container: Any, key: str, depth: int, strings: list[str], turns: list[int]) -> bool:
+    """Adds all strings in `container`, in document order, and the places of those that are turns.
+
+    `key` is what `container` stands under: that of its items, when it is a list. Returns whether
+    there are attachments in it.
+    """
+    if depth >= MAX_DEPTH:
+        raise Unreadable(f"nested deeper than {MAX_DEPTH}")
+    attachments, keyed = False, isinstance(container, dict)
+    for name, value in container.items() if keyed else zip(repeat(key), container):
+        if keyed:
+            if not isinstance(name, str):
+                raise Unreadable("a key that is no string")
+            strings.append(name)
+        if isinstance(value, _CONTAINERS):
+            inside = _walk(value, name, depth + 1, strings, turns)
+            attachments = attachments or inside or _is_attachment(value, not keyed and name == "content")
+        elif value is not None and value is not True and value is not False:
+            if name in _TURN_KEYS:
+                turns.append(len(strings))
+            strings.append(value if isinstance(value, str) else _number(value))
+    return attachments
 
 
-def _children(node: _Node) -> Iterator[_Node]:
-    depth = node.depth + 1
-    if not isinstance(node.value, dict):
-        for value in node.value:
-            yield _Node(node.key, value, depth, True)
-        return
-    for key, value in node.value.items():
-        if not isinstance(key, str):
-            raise Unreadable("a key that is no string")
-        yield _Node("", key, depth)
-        yield _Node(key, value, depth)
-
-
-def _text(value: object) -> str | None:
-    """What there is to read in a leaf; None: a container, null, true or false."""
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, bool | dict | list | tuple):
-        return None
+def _number(value: object) -> str:
     if not isinstance(value, int | float):
         raise Unreadable(f"a value of type {type(value).__name__}")
     try:
@@ -121,11 +122,18 @@ def _text(value: object) -> str | None:
         raise Unreadable("a number of thousands of digits") from None
 
 
-def _is_attachment(node: _Node) -> bool:
-    """An image, audio, video or file part, a content part of a kind that we do not know, a data: URL."""
-    if isinstance(node.value, str):
-        return node.value[:5].lower() == "data:" and node.value[5:10].lower() != "text/"
-    kind = node.value.get("type") if isinstance(node.value, dict) else None
+def _is_attachment(value: Any, of_a_message: bool) -> bool:
+    """An image, audio, video or file part, or a content part of a kind that we do not know."""
+    kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind in _READABLE:
         return False
-    return kind in _ATTACHMENTS or (node.item and node.key == "content")
+    return kind in _ATTACHMENTS or of_a_message
+
+
+def _has_data_url(strings: list[str]) -> bool:
+    """Whether one is a data: URL, but not of text."""
+    for text in [text for text in strings if text[4:5] == ":"]:
+        head = text[:10].lower()
+        if head.startswith("data:") and head != "data:text/":
+            return True
+    return False

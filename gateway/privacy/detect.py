@@ -9,7 +9,7 @@ encoded token.
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
@@ -18,10 +18,12 @@ from gateway.errors import ConfigError
 from gateway.privacy.fold import Layer, fold, layers, origins
 from gateway.privacy.patterns import (
     ADDRESSES,
+    ANY,
     CLASSES,
     NUMBERS,
     SECRETS,
     SEVEN_DIGITS,
+    SIGNS,
     WORDS,
     Alternative,
     Scan,
@@ -58,6 +60,18 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class Clearing(Detector, Protocol):
+    """A detector that sees at a glance when there is nothing for it."""
+
+    def clears(self, pieces: str) -> bool:
+        """True promises: `scan` finds nothing in whatever substrings of `pieces`, joined by BETWEEN.
+
+        Takes a small part of the time that `scan` takes.
+        """
+        ...
+
+
 class StructuredDetector:
     """Identifiers and secrets that their shape or checksum gives away; not names, not street addresses."""
 
@@ -74,10 +88,14 @@ class StructuredDetector:
             )
         self._classes = {**CLASSES, **(classes or {})}
 
+    def clears(self, pieces: str) -> bool:
+        """Whether there is no sign of anything. Signs are in identifiers, and those in one piece each."""
+        return SIGNS.search(_bytes_of(fold(pieces))) is None
+
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
         folded = fold(text)
-        raw = folded.encode("ascii", "replace")
+        raw = _bytes_of(folded)
         found = list(self._search(raw))
         found += self._decoded(tuple(layers(raw)))
         if found and folded is not text:
@@ -87,16 +105,22 @@ class StructuredDetector:
 
     def _decoded(self, encoded: Sequence[Layer]) -> Iterator[Finding]:
         """What is found in the decoded layers, all read as one text: a search has a price of its own."""
-        texts = [fold(layer.text).encode("ascii", "replace") + b"\n" for layer in encoded]
+        texts = [_bytes_of(fold(layer.text)) + b"\n" for layer in encoded]
         ends = list(accumulate(map(len, texts)))
         for finding in self._search(b"".join(texts)) if texts else ():
             first, last = bisect_right(ends, finding.start), bisect_right(ends, finding.end - 1)
             yield replace(finding, start=encoded[first].start, end=encoded[last].end)
 
     def _search(self, raw: bytes) -> Iterator[Finding]:
+        parted = _part(raw)
+        if ANY.search(raw) or (parted != raw and ANY.search(parted)):
+            yield from self._search_one_by_one(raw, parted)
+        else:
+            yield from self._matches(ADDRESSES, raw)
+
+    def _search_one_by_one(self, raw: bytes, parted: bytes) -> Iterator[Finding]:
         for scan in (*SECRETS, ADDRESSES):
             yield from self._matches(scan, raw)
-        parted = _part(raw)
         for scan in (*WORDS, *(NUMBERS if SEVEN_DIGITS.search(parted) else ())):
             yield from self._matches(scan, parted)
 
@@ -111,6 +135,10 @@ class StructuredDetector:
             for first, last in alternative.check(raw[start:end].decode("ascii")):
                 place = start + last
                 yield Finding(start + first, place, kind, self._classes[kind], confidence)
+
+
+def _bytes_of(folded: str) -> bytes:
+    return folded.encode("ascii", "replace")
 
 
 def _part(raw: bytes) -> bytes:

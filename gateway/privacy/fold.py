@@ -23,6 +23,8 @@ _TABLE_LIMIT = 8192  # a cache of folds must not grow with what clients send
 _PERCENT = re2.compile(r"\S*%[0-9A-Fa-f]{2}\S*")
 # Lines of base64 are one token, so that an identifier across a line break is whole again.
 _BASE64 = re2.compile(r"[A-Za-z0-9+/_-]{24,}(?:\r?\n[A-Za-z0-9+/_-]{24,})*(?:\r?\n[A-Za-z0-9+/_-]{2,23}=*)?")
+# What all of `layers` hold.
+ENCODED = r"%[0-9A-Fa-f]{2}|[A-Za-z0-9+/_-]{24}"
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _ASCII_ONLY = bytes(b if b < 128 else ord("?") for b in range(256))
 _PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
