@@ -22,7 +22,7 @@ import msgspec
 from gateway.admission import Keys
 from gateway.backends.answer import Answer
 from gateway.backends.base import Source
-from gateway.backends.wire import StreamMeter, error_event
+from gateway.backends.wire import meter_for, stream_error
 from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.ledger.tokens import estimate_prompt_tokens
@@ -123,7 +123,7 @@ class Pipeline:
                 late = BackendError(ErrorClass.TIMEOUT, message, status=504, code="deadline_exceeded")
                 raise _upstream_failed(late, record) from None
             record.interrupted()
-            reply.write(error_event(message, "deadline_exceeded"))
+            reply.write(stream_error(request.endpoint, message, "deadline_exceeded"))
 
     async def _answer(self, decision: Decision, request: Request, reply: Reply, record: Record) -> None:
         try:
@@ -166,7 +166,7 @@ async def _pass_stream(
     request: Request, attempt: Attempt, answer: Answer, reply: Reply, record: Record
 ) -> None:
     """A broken stream ends with an error event, never with an invented finish (invariant 4)."""
-    meter = StreamMeter(strip_usage=not request.wants_usage)
+    meter = meter_for(request.endpoint, strip_usage=not request.wants_usage)
 
     def pass_on(chunk: bytes) -> None:
         events = meter.feed(chunk)
@@ -179,11 +179,11 @@ async def _pass_stream(
     try:
         await answer.pump(pass_on)
         if not (meter.done or meter.failed):
-            raise StreamBroken("it ended without [DONE]")
+            raise StreamBroken("it ended without its end mark")
     except StreamBroken as error:
         if not (meter.done or meter.failed):  # else the client has been told how it ended
             record.interrupted()
-            reply.write(error_event(f"The backend broke off in mid-stream: {error}.", "stream_broken"))
+            reply.write(meter.broken(f"The backend broke off in mid-stream: {error}."))
             return
     finally:
         reply.drawn_from(None)

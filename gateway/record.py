@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from gateway.backends.wire import StreamMeter, answer_text, usage_of
+from gateway.backends.wire import Meter, answer_text, usage_of
 from gateway.errors import ApiError, BackendError
 from gateway.ledger.charges import Charge
 from gateway.ledger.pricing import Priced, usd
@@ -79,7 +79,7 @@ class Record:
         self._error_class: ErrorClass | None = None
         self._first_byte_ms: float | None = None
         self._usage: Usage | None = None
-        self._meter: StreamMeter | None = None
+        self._meter: Meter | None = None
         self._priced: Priced | None = None  # the attempt that answered
         self._answering: Attempt | None = None
         self._spent_nano = 0  # on all others
@@ -135,7 +135,7 @@ class Record:
         self._usage = usage_of(body) or self._counted(body)
         self._priced = self._close(attempt, self._usage)
 
-    def answering(self, attempt: Attempt, status: int, meter: StreamMeter) -> None:
+    def answering(self, attempt: Attempt, status: int, meter: Meter) -> None:
         self._answered(attempt, status)
         self._meter = meter
 

@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gateway.backends.base import Source
 from gateway.backends.outbox import Outbox
-from gateway.backends.wire import error_event
+from gateway.backends.wire import stream_error
 from gateway.errors import ApiError
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -102,7 +102,7 @@ class Exchange:
             self.cut()
             return
         if self._started:
-            self.write(error_event(error.message, error.code or "internal"))
+            self.write(stream_error(self.endpoint, error.message, error.code or "internal"))
         else:
             self.whole(error.status, {"content-type": "application/json"} | error.headers, error.body())
         self.end()

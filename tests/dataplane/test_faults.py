@@ -204,7 +204,7 @@ async def test_a_fault_of_ours_in_mid_stream(gateway: Gateway, monkeypatch: pyte
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("gateway.pipeline.StreamMeter.feed", broken)
+    monkeypatch.setattr("gateway.backends.wire.StreamMeter.feed", broken)
     gateway.first.script(stalls_after(STREAM_HEAD + chunk(TOKEN)))
     response = await gateway.ask("one", stream=True)
     assert response.status_code == 200

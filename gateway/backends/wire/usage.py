@@ -1,0 +1,102 @@
+"""The tokens of an answer, as chats, completions and embeddings name them and as Responses does."""
+
+from typing import Annotated
+
+import msgspec
+
+from gateway.types import Usage
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding a backend's nonsense raises."""
+
+# The bound keeps a backend's nonsense out of the ledger's 64-bit columns: the usage is then unreadable.
+Tokens = Annotated[int, msgspec.Meta(le=10**12)]
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: Tokens | None = None
+
+
+class Given(msgspec.Struct):
+    """Usage as it stands on the wire."""
+
+    prompt_tokens: Tokens | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens: Tokens | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    cache_creation_input_tokens: Tokens | None = None  # as litellm passes Anthropic's on
+    # Responses
+    input_tokens: Tokens | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens: Tokens | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+    def meters(self) -> Usage | None:
+        """None when the provider gave none. An explicit zero is not missing (litellm#37992)."""
+        into = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
+        out = self.output_tokens if self.completion_tokens is None else self.completion_tokens
+        if into is None and out is None:
+            return None
+        inputs = self.prompt_tokens_details or self.input_tokens_details or _InputDetails()
+        outputs = self.completion_tokens_details or self.output_tokens_details or _OutputDetails()
+        return Usage(
+            input_tokens=max(0, into or 0),
+            cached_input_tokens=max(0, inputs.cached_tokens or 0),
+            cache_write_tokens=max(0, inputs.cache_write_tokens or self.cache_creation_input_tokens or 0),
+            output_tokens=max(0, out or 0),
+            reasoning_tokens=max(0, outputs.reasoning_tokens or 0),
+        )
+
+
+class _Body(msgspec.Struct):
+    usage: Given | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+def usage_of(body: bytes | msgspec.Raw) -> Usage | None:
+    """The usage of a whole JSON answer; None when there is none that makes sense."""
+    try:
+        given = _decode_body(body).usage
+    except UNREADABLE:
+        return None
+    return given.meters() if given else None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    text: str | None = None
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+
+
+class _Item(msgspec.Struct):
+    content: list[_Part] | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] = []
+    output: list[_Item] = []  # Responses
+
+
+def answer_text(body: bytes) -> str:
+    """What a whole answer says; empty where it cannot be read."""
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+    except UNREADABLE:
+        return ""
+    said = [c.message.content if c.message else c.text for c in answer.choices]
+    said += [part.text for item in answer.output for part in item.content or ()]
+    return "\n".join(text or "" for text in said)
