@@ -165,7 +165,7 @@ class Breaker:
             self.until = now + self._limits.probe_s
         else:
             self._recent.clear()
-            self._run, self._closed_at = 0, now
+            self._closed_at = now
         self.state = after
         self._moved(self, before, now)
 
@@ -179,7 +179,7 @@ def _nobody(name: str, state: State) -> None:
 
 
 class Breakers:
-    """Those of all backends. They keep an eye on each other: not all may be open at once."""
+    """Those of all backends, of which only a share may be left alone at once."""
 
     def __init__(
         self,

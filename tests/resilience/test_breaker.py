@@ -86,11 +86,12 @@ def test_the_share_is_that_of_the_window(later: float, state: State) -> None:
     assert breaker.state is state
 
 
-def test_the_window_moves_on_under_traffic_too() -> None:
-    """With calls all the time, old failures leave the window as well."""
+@pytest.mark.parametrize("successes", [(4.0, 8.0, 12.0), (9.9,)])
+def test_the_window_moves_on_under_traffic_too(successes: tuple[float, ...]) -> None:
+    """With calls in between, dense or few, old failures leave the window as well."""
     breaker = one()
-    calls(breaker, "-x-x-x-x", 0.0)
-    for now in (4.0, 8.0, 12.0):
+    calls(breaker, "xx-xx-xx-", 0.0)
+    for now in successes:
         breaker.succeeded(now)
     calls(breaker, "-x-x", 12.5)
     assert breaker.state is CLOSED
@@ -184,7 +185,7 @@ def test_closing_forgets_the_failures() -> None:
     """After a good probe it takes a whole new run, or a whole new share, to open."""
     breaker = probing()
     breaker.succeeded(0.0)
-    calls(breaker, "xx-xx", 0.0)
+    calls(breaker, "xx-xx-x", 0.0)
     assert breaker.state is CLOSED
 
 

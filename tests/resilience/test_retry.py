@@ -1,5 +1,6 @@
 """Retries never add more than their share of traffic, and wait as long as they were asked to."""
 
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from math import inf
@@ -144,6 +145,17 @@ def test_no_wait_that_the_deadline_would_cut() -> None:
 def test_both_forms_of_retry_after(header: str | None, seconds: float | None) -> None:
     """Seconds, also in parts as some send them, and the three forms of an HTTP date; junk is no answer."""
     assert retry_after_s(header, NOW) == seconds
+
+
+def test_a_date_is_in_gmt_wherever_the_gateway_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form of date that names no zone is not read in the machine's own."""
+    try:
+        with monkeypatch.context() as abroad:
+            abroad.setenv("TZ", "UTC+9")
+            time.tzset()
+            assert retry_after_s("Mon Oct  5 08:00:20 2026", NOW) == 20.0
+    finally:
+        time.tzset()
 
 
 @given(st.datetimes(min_value=datetime(2026, 10, 5, 8), max_value=datetime(2200, 1, 1)))
