@@ -179,7 +179,7 @@ async def _pass_stream(
     try:
         await answer.pump(pass_on)
         if not (meter.done or meter.failed):
-            raise StreamBroken("it ended without its end mark")
+            raise StreamBroken(f"it ended without {meter.end_mark}")
     except StreamBroken as error:
         if not (meter.done or meter.failed):  # else the client has been told how it ended
             record.interrupted()

@@ -22,6 +22,8 @@ from gateway.types import Usage
 class Meter(ABC):
     """What is noted of a stream in any wire form."""
 
+    end_mark: str  # by which a stream says that it is whole
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.done = False  # the stream's own end was seen
@@ -78,6 +80,8 @@ class StreamMeter(Meter):
     Upstream always sends its usage event, because we always ask for it; with `strip_usage` the client, who
     did not ask, does not get it.
     """
+
+    end_mark = "[DONE]"
 
     def __init__(self, *, strip_usage: bool) -> None:
         super().__init__()
@@ -162,6 +166,8 @@ _ENDS = frozenset({"response.completed", "response.incomplete"})
 
 class ResponsesMeter(Meter):
     """Responses: named events, numbered, of which the first and the last hold the whole response."""
+
+    end_mark = "response.completed"
 
     def __init__(self) -> None:
         super().__init__()
