@@ -23,8 +23,7 @@ HIGH_WATER = 256 * 1024  # bytes held for a slow reader before the socket is pau
 MAX_HEAD = 64 * 1024  # bytes
 TICK_S, IDLE_TICK_S = 0.05, 1.0
 
-_NAMES = frozenset({b"content-type", b"content-length", b"transfer-encoding", b"retry-after"})
-"""All that is read of an answer's headers."""
+_INTERIM = (b"HTTP/1.1 1", b"HTTP/1.0 1")  # 100-continue, early hints
 
 
 class HttpError(Exception):
@@ -59,7 +58,6 @@ class Connection(asyncio.Protocol):
         self.opened_at = self.idle_since = monotonic()
         self.deadline = inf  # on the clock of `monotonic`; who waits longer gets Silent
         self.status = 0
-        self.headers: dict[bytes, bytes] = {}
         self.closed = False
         timeouts = timeouts or Timeouts()
         self._first_byte_s, self._between_bytes_s = timeouts.first_byte, timeouts.between_bytes
@@ -70,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._busy = False
         # Of the present exchange:
-        self._head_bytes = 0
+        self._head = b""  # of the answer, as it came, with what followed it in the same read
         self._head_done = self._complete = self._informational = False
         self._keep_alive = self._junk = False
         self._error: Exception | None = None
@@ -86,19 +84,28 @@ class Connection(asyncio.Protocol):
         return self._complete and self._keep_alive and not (self._paused or self.closed)
 
     async def exchange(self, request: bytes) -> None:
-        """Sends `request` and waits for the answer's head: `status` and `headers`. Raises HttpError."""
+        """Sends `request` and waits for the answer's head: `status` and `header`. Raises HttpError."""
         if self.closed:
             raise HttpError("the connection is closed", answered=False)
         self._busy = True
         self._head_done = self._complete = self._keep_alive = False
-        self._head_bytes = self._buffered = 0
-        self._chunks, self.headers = [], {}
+        self._head, self._buffered, self._chunks = b"", 0, []
         now = monotonic()
         self._until = now + self._total_s
         self.deadline = min(now + self._first_byte_s, self._until)
         self._outbox.write(self._transport, request)
         while not self._head_done:
             await self._wait()
+
+    def header(self, name: bytes) -> bytes:
+        """The value of the answer's first header of that name, which is in small letters; b"" without one.
+
+        The parser has checked the head. A search in it is cheaper than a call from there for each header.
+        """
+        blocks = self._head.split(b"\r\n\r\n")
+        head = next(block for block in blocks if not block.startswith(_INTERIM))
+        start = head.lower().find(b"\r\n" + name + b":")
+        return head[start + len(name) + 3 :].partition(b"\r\n")[0].strip() if start >= 0 else b""
 
     async def read(self) -> bytes:
         """The next bytes of the body, as they came; b"" at its end. Raises HttpError when it breaks off."""
@@ -163,7 +170,7 @@ class Connection(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """Fails the exchange if its time is up at `now`."""
         if now >= self.deadline:
-            self._fail(Silent("nothing came in time", answered=self._head_bytes > 0))
+            self._fail(Silent("nothing came in time", answered=bool(self._head)))
 
     def _taken(self) -> bytes:
         chunks, self._chunks, self._buffered = self._chunks, [], 0
@@ -199,14 +206,14 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if not self._head_done:
-            self._head_bytes += len(data)
+            self._head += data
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._received()  # what was good before it
             self._fail(NotHttp(f"not an HTTP answer: {error}", answered=True))
             return
-        if not self._head_done and self._head_bytes > MAX_HEAD:
+        if not self._head_done and len(self._head) > MAX_HEAD:
             self._fail(NotHttp(f"the answer's head is over {MAX_HEAD} bytes", answered=True))
             return
         self._received()
@@ -229,14 +236,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         ends_at_close = self._head_done and not (
-            b"content-length" in self.headers or b"transfer-encoding" in self.headers
+            self.header(b"content-length") or self.header(b"transfer-encoding")
         )
         if self._busy and not self._complete:
             if ends_at_close and exc is None:
                 self._complete = True
             else:
                 what = "the connection was reset" if exc else "the connection was closed early"
-                self._fail(HttpError(what, answered=self._head_bytes > 0))
+                self._fail(HttpError(what, answered=bool(self._head)))
         self._wake()
 
     # httptools callbacks. After the answer is complete, whatever more comes in the same bytes is junk:
@@ -246,20 +253,12 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._keep_alive, self._junk = False, True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        # Trailers say nothing that is of use here.
-        if name in _NAMES and not (self._junk or self._head_done):
-            self.headers[name] = value
-
     def on_headers_complete(self) -> None:
         if self._junk:
             return
         status = self._parser.get_status_code()
         self._informational = status < 200
-        if self._informational:
-            self.headers = {}
-        else:
+        if not self._informational:
             self.status, self._head_done = status, True
             # A model server sends the head, then thinks.
             self.deadline = min(monotonic() + self._first_byte_s, self._until)

@@ -124,7 +124,7 @@ class WireResponse:
 
     def __init__(self, connection: Connection, pool: Pool, mend: Mend | None) -> None:
         self.status = connection.status
-        self.content_type = connection.headers.get(b"content-type", b"application/json").decode("latin-1")
+        self.content_type = connection.header(b"content-type").decode("latin-1") or "application/json"
         self._connection: Connection | None = connection
         self._pool, self._mend = pool, mend
 
@@ -167,10 +167,6 @@ class WireResponse:
             self._connection = None
 
 
-def _text(header: bytes | None) -> str | None:
-    return None if header is None else header.decode("latin-1")
-
-
 def _broken(error: HttpError) -> StreamBroken:
     if isinstance(error, Silent):
         return StreamBroken("the backend fell silent", silent=True)
@@ -204,5 +200,5 @@ async def _failure(response: WireResponse, connection: Connection) -> BackendErr
         type=error.type,
         code=error.code,
         param=error.param,
-        retry_after=_text(connection.headers.get(b"retry-after")),
+        retry_after=connection.header(b"retry-after").decode("latin-1") or None,
     )

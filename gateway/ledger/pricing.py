@@ -58,8 +58,11 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     def rates(self, prompt_tokens: int) -> Rates:
         """The rates of the highest tier that `prompt_tokens`, cached ones included, exceed."""
-        reached = [rates for above, rates in self.tiers if prompt_tokens > above]
-        return reached[-1] if reached else self.base
+        rates = self.base
+        for above, higher in self.tiers:
+            if prompt_tokens > above:
+                rates = higher
+        return rates
 
 
 class Priced(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,19 +163,22 @@ class PriceBook:
 def cost_nano(price: ModelPrice, usage: Usage) -> int | None:
     """Nano-dollars for `usage`, rounded half up once; None when a meter that was used has no price."""
     rates = price.rates(usage.input_tokens)
-    plain = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
-    meters = (
-        (plain, rates.input),
-        (usage.cached_input_tokens, _first(rates.cached, rates.input)),
-        (usage.cache_write_tokens, _first(rates.cache_write, rates.input)),
-        (max(0, usage.output_tokens - usage.reasoning_tokens), rates.output),
-        (usage.reasoning_tokens, _first(rates.reasoning, rates.output)),
-    )
+    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    reasoning = usage.reasoning_tokens
+    plain, said = usage.input_tokens - cached - written, usage.output_tokens - reasoning
+    meters = [(plain, rates.input), (said, rates.output)]
+    if cached or written or reasoning:
+        meters += [
+            (cached, _first(rates.cached, rates.input)),
+            (written, _first(rates.cache_write, rates.input)),
+            (reasoning, _first(rates.reasoning, rates.output)),
+        ]
     atto = price.request
     for tokens, rate in meters:
-        if tokens and rate is None:
-            return None
-        atto += tokens * (rate or 0)
+        if tokens > 0:
+            if rate is None:
+                return None
+            atto += tokens * rate
     return (atto + ATTO_PER_NANO // 2) // ATTO_PER_NANO
 
 
