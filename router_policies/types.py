@@ -69,7 +69,7 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]  # that it serves, as it names them itself; ("*",): any
     adapters: bool = False  # can load LoRA adapters
     features: frozenset[Feature] = frozenset(Feature)
-    endpoints: frozenset[str] = frozenset({"chat/completions", "completions", "embeddings"})
+    endpoints: frozenset[str] = frozenset({"chat/completions", "completions", "embeddings", "responses"})
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.parsing import MAX_MODEL, parse, upstream_body
+from gateway.parsing import LIMITS, REQUIRED, Limits, encode, parse, upstream_body
 from router_policies.types import Feature
 
+ITEM = {"role": "user", "content": "hi"}
+RESPONSE = {"model": "m", "input": "hi"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -25,7 +27,7 @@ def parsed(body: Any, endpoint: str = "chat/completions") -> Any:
         ("chat/completions", {**CHAT, "model": ""}, "model", None),
         ("chat/completions", {**CHAT, "model": None}, "model", None),
         ("chat/completions", {**CHAT, "model": ["m"]}, "model", None),
-        ("chat/completions", {**CHAT, "model": "m" * (MAX_MODEL + 1)}, "model", None),
+        ("chat/completions", {**CHAT, "model": "m" * (LIMITS.name + 1)}, "model", "string_above_max_length"),
         ("chat/completions", {"model": "m"}, "messages", "missing_required_parameter"),
         ("chat/completions", {"model": "m", "messages": []}, "messages", "empty_array"),
         ("chat/completions", {"model": "m", "messages": {}}, "messages", "invalid_type"),
@@ -49,6 +51,16 @@ def parsed(body: Any, endpoint: str = "chat/completions") -> Any:
         ("completions", {"model": "m", "messages": []}, "prompt", "missing_required_parameter"),
         ("embeddings", {"model": "m", "prompt": "x"}, "input", "missing_required_parameter"),
         ("embeddings", {"model": "m", "input": "x", "stream": True}, "stream", "unsupported_parameter"),
+        ("chat/completions", {**CHAT, "tools": "all"}, "tools", "invalid_type"),
+        ("chat/completions", {**CHAT, "tools": [7]}, "tools[0]", "invalid_type"),
+        ("responses", {"model": "m"}, "input", "missing_required_parameter"),
+        ("responses", {"model": "m", "input": None}, "input", "invalid_type"),
+        ("responses", {"model": "m", "input": 7}, "input", "invalid_type"),
+        ("responses", {"model": "m", "input": []}, "input", "empty_array"),
+        ("responses", {"model": "m", "input": [ITEM, "hi"]}, "input[1]", "invalid_type"),
+        ("responses", {"model": "m", "input": [{"type": 7}]}, "input[0].type", "invalid_type"),
+        ("responses", {**RESPONSE, "stream": 1}, "stream", "invalid_type"),
+        ("responses", {**RESPONSE, "stream": True, "stream_options": 7}, "stream_options", "invalid_type"),
     ],
 )
 def test_refused(endpoint: str, body: Any, param: str, code: str | None) -> None:
@@ -56,6 +68,94 @@ def test_refused(endpoint: str, body: Any, param: str, code: str | None) -> None
     with pytest.raises(BadRequest) as caught:
         parsed(body, endpoint)
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"conversation": {"id": "conv_1"}}, "conversation"),
+        ({"prompt": {"id": "pmpt_1", "variables": {"name": "x"}}}, "prompt"),
+        ({"background": True}, "background"),
+        ({"input": [ITEM, {"type": "item_reference", "id": "msg_1"}]}, "input[1]"),
+        ({"input": [{"id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"type": None, "id": "msg_1"}]}, "input[0]"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_lies_elsewhere_is_refused(more: dict[str, Any], param: str, stream: bool) -> None:
+    """Text that is not in the request cannot be classified: 400 names the parameter, and says why."""
+    with pytest.raises(BadRequest) as caught:
+        parsed({**RESPONSE, "stream": stream, **more}, "responses")
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
+    assert "gateway" in caught.value.message
+
+
+def test_a_response_may_say_that_nothing_lies_elsewhere() -> None:
+    """Null and false mean what leaving out means; so does a message that echoes its id."""
+    nothing = {"previous_response_id": None, "conversation": None, "prompt": None, "background": False}
+    assert parsed({**RESPONSE, **nothing}, "responses").body["input"] == "hi"
+    assert parsed({**RESPONSE, "input": [{**ITEM, "id": "msg_1"}]}, "responses").model == "m"
+
+
+def nested(depth: int, inner: str) -> bytes:
+    """A body in which `inner` stands so many lists and objects deep, the body itself among them."""
+    lists = depth - 1
+    return b'{"model":"m","messages":[{"role":"user","content":"x"}],"x":%s}' % (
+        b"[" * lists + inner.encode() + b"]" * lists
+    )
+
+
+@pytest.mark.parametrize("inner", ["7", '"[[[[{{{{"'])
+def test_depth(inner: str) -> None:
+    """As deep as the limit passes and can be sent on; one deeper is refused; brackets in text are text."""
+    assert encode(parse("chat/completions", nested(LIMITS.depth, inner)), "m")
+    with pytest.raises(BadRequest, match="128 levels"):
+        parse("chat/completions", nested(LIMITS.depth + 1, inner))
+
+
+def test_depth_inside_a_message() -> None:
+    """Where the messages are not plain they are looked into as well."""
+    deep: Any = "x"
+    for _ in range(LIMITS.depth):
+        deep = [deep]
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        parsed({**CHAT, "messages": [ITEM, {"role": "user", "content": deep}]})
+
+
+FEW = Limits(items=2, tools=1, name=4)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "param"),
+    [
+        ("chat/completions", {**CHAT, "messages": [ITEM] * 3}, "messages"),
+        ("responses", {**RESPONSE, "input": [ITEM] * 3}, "input"),
+        ("chat/completions", {**CHAT, "tools": [{}] * 2}, "tools"),
+        ("chat/completions", {**CHAT, "functions": [{}] * 2}, "functions"),
+        ("responses", {**RESPONSE, "tools": [{}] * 2}, "tools"),
+        ("responses", {**RESPONSE, "model": "gpt-5"}, "model"),
+        ("chat/completions", {**CHAT, "messages": [{**ITEM, "name": "Olive"}]}, "messages[0].name"),
+        ("responses", {**RESPONSE, "input": [{"type": "function_call", "name": "clock"}]}, "input[0].name"),
+        ("chat/completions", {**CHAT, "tools": [{"function": {"name": "clock"}}]}, "tools[0].function.name"),
+        ("chat/completions", {**CHAT, "functions": [{"name": "clock"}]}, "functions[0].name"),
+        ("responses", {**RESPONSE, "tools": [{"name": "clock"}]}, "tools[0].name"),
+    ],
+)
+def test_limits(endpoint: str, body: Any, param: str) -> None:
+    """One more than the limit is refused in OpenAI's words; with the limits that ship it passes."""
+    with pytest.raises(BadRequest, match="too long") as caught:
+        parse(endpoint, msgspec.json.encode(body), FEW)
+    assert caught.value.param == param
+    assert (caught.value.code or "").endswith("above_max_length")
+    parsed(body, endpoint)
+
+
+def test_as_many_as_the_limits_allow() -> None:
+    """The limit itself is allowed."""
+    body = {"model": "gpt4", "messages": [{**ITEM, "name": "Olli"}] * 2, "tools": [{"name": "cron"}]}
+    assert parse("chat/completions", msgspec.json.encode(body), FEW).body == body
 
 
 @pytest.mark.parametrize(
@@ -83,25 +183,41 @@ def test_what_is_no_json_object(raw: bytes) -> None:
         parse("chat/completions", raw)
 
 
+KEYS = [
+    "model",
+    "messages",
+    "input",
+    "prompt",
+    "role",
+    "content",
+    "type",
+    "stream",
+    "stream_options",
+    "tools",
+]
+
+
 @settings(deadline=None)
 @given(
+    st.sampled_from(sorted(REQUIRED)),
     st.binary(max_size=200)
     | st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-        lambda inner: (
-            st.lists(inner) | st.dictionaries(st.sampled_from(["model", "messages", "role", "stream"]), inner)
-        ),
-    ).map(msgspec.json.encode)
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("m"),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS), inner),
+    )
+    .map(lambda value: {"model": "m", **value} if isinstance(value, dict) else value)
+    .map(msgspec.json.encode),
 )
-def test_no_body_breaks_the_parser(raw: bytes) -> None:
+def test_no_body_breaks_the_parser(endpoint: str, raw: bytes) -> None:
     """Whatever comes is either parsed, and can be encoded again, or refused."""
     try:
-        request = parse("chat/completions", raw)
+        request = parse(endpoint, raw)
     except BadRequest:
         return
-    sent = msgspec.json.decode(msgspec.json.encode(upstream_body(request, "other")))
+    sent = msgspec.json.decode(encode(request, "other"))
     assert sent["model"] == "other"
-    assert sent["messages"] == request.body["messages"]
+    content = REQUIRED[endpoint]
+    assert sent[content] == request.body[content]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +243,43 @@ def test_no_body_breaks_the_parser(raw: bytes) -> None:
 def test_features(more: dict[str, Any], features: set[Feature]) -> None:
     """What a request makes use of decides who can answer it."""
     assert parsed({**CHAT, **more}).features == features
+
+
+def item(*parts: dict[str, Any], under: str = "content") -> dict[str, Any]:
+    return {"input": [{"role": "user", under: list(parts)}]}
+
+
+@pytest.mark.parametrize(
+    ("more", "features"),
+    [
+        ({}, set()),
+        ({"stream": True}, {Feature.STREAM}),
+        ({"tools": [{"type": "web_search"}]}, {Feature.TOOLS}),
+        ({"text": {"format": {"type": "json_schema"}}}, {Feature.JSON_SCHEMA}),
+        ({"text": {"format": {"type": "json_object"}}}, {Feature.JSON_OBJECT}),
+        ({"text": {"format": {"type": "text"}, "verbosity": "low"}}, set()),
+        ({"text": "json", "response_format": {"type": "json_object"}}, set()),  # that is the chats' parameter
+        ({"top_logprobs": 2}, {Feature.LOGPROBS}),
+        ({"include": ["message.output_text.logprobs"]}, {Feature.LOGPROBS}),
+        ({"include": ["reasoning.encrypted_content"]}, set()),
+        (item({"type": "input_text"}, {"type": "input_image"}), {Feature.VISION}),
+        (item({"type": "input_file"}), {Feature.FILES}),
+        (item({"type": "input_audio"}), {Feature.AUDIO}),
+        (item({"type": "input_image"}, under="output"), {Feature.VISION}),
+        ({"input": [{"type": "x", "output": {"type": "computer_screenshot"}}]}, {Feature.VISION}),
+    ],
+)
+def test_features_of_responses(more: dict[str, Any], features: set[Feature]) -> None:
+    """The same features under the names that the Responses API has for them."""
+    assert parsed({**RESPONSE, **more}, "responses").features == features
+
+
+def test_a_stream_of_responses_is_asked_for_as_it_came() -> None:
+    """Its usage comes in the last event, unasked, and `stream_options` has no such key there."""
+    body = {**RESPONSE, "stream": True, "stream_options": {"include_obfuscation": False}}
+    request = parsed(body, "responses")
+    assert request.wants_usage
+    assert msgspec.json.decode(encode(request, "other")) == {**body, "model": "other"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ It speaks OpenAI's protocol at the socket, so whatever can call OpenAI can call 
 demo, a user who tries a policy. It answers by rule (`fake_text`), misbehaves on request (`Behaviour`) and
 keeps every byte that reached it, which is how a test proves what did not.
 
-    POST /v1/chat/completions, /v1/completions, /v1/embeddings    GET /v1/models
+    POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings    GET /v1/models
     POST /__fake__/script     a list of behaviours for the next calls;  DELETE forgets them
     GET  /__fake__/received   what came in: counts, and the last calls with their bodies
 """
@@ -28,13 +28,15 @@ _ENDPOINTS = {
     ("POST", "/v1/chat/completions"): "chat/completions",
     ("POST", "/v1/completions"): "completions",
     ("POST", "/v1/embeddings"): "embeddings",
+    ("POST", "/v1/responses"): "responses",
     ("GET", "/v1/models"): "models",
 }
 _CALLS_KEPT = 1_000
 
 
 class FakeProvider:
-    """See the module. `answer` is asked first for each reply; None leaves it to the fake's own words.
+    """See the module. `answer` is asked first for each reply; None leaves it to the fake's own words. It is
+    given the request's body, and for a response the chat that this amounts to.
 
     With `api_key`, every request must carry it as its bearer. With `models`, any other is answered 404;
     without, any name will do. `record_limit` bounds what `received` holds in memory, in bytes;

@@ -1,26 +1,34 @@
 """One call at the fake provider: how it is told to behave, and how it does."""
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from gateway.backends import fake_generate, fake_wire
+from gateway.backends import fake_generate, fake_responses, fake_wire
 from gateway.backends.fake_generate import Generation, WireError
 from gateway.backends.fake_http import BreakHow, Connection
 from gateway.backends.fake_text import Answer, Reply, ToolCall
 from gateway.backends.fake_tokens import PrefixCache
 
 _DEFAULT_MODELS = ("fake-large", "fake-small")
-_GENERATORS = {"chat/completions": fake_generate.chat, "completions": fake_generate.completion}
+_GENERATORS = {
+    "chat/completions": fake_generate.chat,
+    "completions": fake_generate.completion,
+    "responses": fake_responses.generate,
+}
+_ENDPOINTS = Literal["", "chat/completions", "completions", "embeddings", "responses", "models"]
+
+_TOLD_TO_FAIL = "Headgate's fake provider was told to fail in mid-stream."
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the next call goes, or the next `times` calls. What is not said goes well."""
 
-    endpoint: Literal["", "chat/completions", "completions", "embeddings", "models"] = ""  # empty: any POST
+    endpoint: _ENDPOINTS = ""  # empty: any POST
     times: int = 1
     status: int = 200
     error: dict[str, Any] | None = None  # inside the envelope; None: one that fits the status
@@ -32,7 +40,8 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tool_call: ToolCall | None = None
     usage: dict[str, Any] | None = None  # said in place of what was counted
     omit_usage: bool = False
-    omit_done: bool = False  # leave out `data: [DONE]`
+    omit_done: bool = False  # leave out what ends a stream: `data: [DONE]`, or a response's last event
+    fail_after: int | None = None  # send an error in place of what follows so many chunks of a stream
     break_after: int | None = None  # end a stream after so many chunks
     break_how: BreakHow = "close"
     hang: bool = False  # never answer
@@ -82,7 +91,8 @@ class Answerer:
         scripted: Reply | None = behaviour.tool_call or behaviour.reply
         if scripted is not None or self._answer is None or call.endpoint not in _GENERATORS:
             return scripted
-        return self._answer(call.body)
+        is_response = call.endpoint == "responses"
+        return self._answer(fake_responses.as_chat(call.body) if is_response else call.body)
 
     def _made(self, call: Call, behaviour: Behaviour, reply: Reply | None) -> Generation | dict[str, Any]:
         """A generation, or the whole answer where nothing is generated."""
@@ -114,11 +124,17 @@ def _adjusted(made: Generation, behaviour: Behaviour) -> Generation:
 def _whole(call: Call, made: Generation | dict[str, Any], behaviour: Behaviour) -> dict[str, Any]:
     """The answer as one object."""
     if isinstance(made, Generation):
-        is_chat = call.endpoint == "chat/completions"
-        made = fake_wire.chat_answer(made) if is_chat else fake_wire.completion_answer(made)
+        made = _answered(call, made)
     if behaviour.omit_usage:
         made.pop("usage", None)
     return made
+
+
+def _answered(call: Call, made: Generation) -> dict[str, Any]:
+    if call.endpoint == "responses":
+        return fake_responses.answer(made, call.body)
+    is_chat = call.endpoint == "chat/completions"
+    return fake_wire.chat_answer(made) if is_chat else fake_wire.completion_answer(made)
 
 
 async def _stream(connection: Connection, call: Call, made: Generation, behaviour: Behaviour) -> None:
@@ -127,13 +143,31 @@ async def _stream(connection: Connection, call: Call, made: Generation, behaviou
         if sent == behaviour.break_after:
             connection.break_off(behaviour.break_how)
         await asyncio.sleep(behaviour.chunk_delay)
-        await connection.event(msgspec.json.encode(chunk))
-    if not behaviour.omit_done:
+        await connection.event(msgspec.json.encode(chunk), chunk.get("type", ""))
+    if not behaviour.omit_done and behaviour.fail_after is None and call.endpoint != "responses":
         await connection.event(b"[DONE]")
     await connection.end()
 
 
 def _chunks(call: Call, made: Generation, behaviour: Behaviour) -> Iterator[dict[str, Any]]:
+    is_response = call.endpoint == "responses"
+    chunks = (_response_events if is_response else _chat_chunks)(call, made, behaviour)
+    yield from itertools.islice(chunks, behaviour.fail_after)
+    if behaviour.fail_after is None:
+        return
+    error = {"code": "server_error", "message": _TOLD_TO_FAIL, **(behaviour.error or {})}
+    if is_response:
+        yield fake_responses.failure(made, call.body, error, behaviour.fail_after)
+    else:
+        yield {"error": {"type": "server_error", "param": None, **error}}
+
+
+def _response_events(call: Call, made: Generation, behaviour: Behaviour) -> Iterator[dict[str, Any]]:
+    events = list(fake_responses.events(made, call.body, counted=not behaviour.omit_usage))
+    return iter(events[:-1] if behaviour.omit_done else events)
+
+
+def _chat_chunks(call: Call, made: Generation, behaviour: Behaviour) -> Iterator[dict[str, Any]]:
     is_chat = call.endpoint == "chat/completions"
     counted = (call.body.get("stream_options") or {}).get("include_usage") and not behaviour.omit_usage
     chunk: dict[str, Any] = {}

@@ -143,8 +143,8 @@ class Connection(asyncio.Protocol):
         )
         self._chunked = True
 
-    async def event(self, data: bytes) -> None:
-        event = b"data: " + data + b"\n\n"
+    async def event(self, data: bytes, name: str = "") -> None:
+        event = (f"event: {name}\n" if name else "").encode() + b"data: " + data + b"\n\n"
         await self._write(b"%x\r\n%s\r\n" % (len(event), event))
 
     async def end(self) -> None:

@@ -36,7 +36,7 @@ def chat_prompt(body: dict[str, Any]) -> tuple[list[int], int]:
     """The tokens of a chat's text, and the number that the format and images add to them."""
     messages = body["messages"]
     parts = [part for m in messages if isinstance(m.get("content"), list) for part in m["content"]]
-    images = sum(part.get("type") == "image_url" for part in parts)
+    images = sum(part.get("type") in ("image_url", "input_image") for part in parts)
     text = "".join(_rendered(m) for m in messages)
     if body.get("tools"):
         text = msgspec.json.encode(body["tools"]).decode() + text

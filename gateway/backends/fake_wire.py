@@ -26,7 +26,7 @@ def chat_answer(made: Generation) -> dict[str, Any]:
         call = {"name": made.tool.name, "arguments": made.text}
         message["content"] = None
         message["tool_calls"] = [{"id": _call_id(made), "type": "function", "function": call}]
-    choice = {"message": message, "logprobs": _chat_logprobs(made, made.pieces), "finish_reason": made.finish}
+    choice = {"message": message, "logprobs": logprobs(made, made.pieces), "finish_reason": made.finish}
     return _object(made, "chat.completion", [{"index": i, **choice} for i in range(made.choices)], made.usage)
 
 
@@ -37,9 +37,9 @@ def chat_chunks(made: Generation) -> Iterator[dict[str, Any]]:
         call = {"name": made.tool.name, "arguments": ""}
         opened = {"index": 0, "id": _call_id(made), "type": "function", "function": call}
         first = {"role": "assistant", "content": None, "tool_calls": [opened], "refusal": None}
-    deltas = [(first, None), *((_delta(made, p), _chat_logprobs(made, [p])) for p in made.pieces)]
-    for delta, logprobs in deltas:
-        yield from _chat_chunk(made, {"delta": delta, "logprobs": logprobs, "finish_reason": None})
+    deltas = [(first, None), *((_delta(made, p), logprobs(made, [p])) for p in made.pieces)]
+    for delta, scored in deltas:
+        yield from _chat_chunk(made, {"delta": delta, "logprobs": scored, "finish_reason": None})
     yield from _chat_chunk(made, {"delta": {}, "logprobs": None, "finish_reason": made.finish})
 
 
@@ -99,7 +99,8 @@ def _logprob(piece: str, rank: int = 0) -> float:
     return -(zlib.crc32(piece.encode()) % 500 + 1) / 1000 - rank
 
 
-def _chat_logprobs(made: Generation, pieces: Sequence[str]) -> dict[str, Any] | None:
+def logprobs(made: Generation, pieces: Sequence[str]) -> dict[str, Any] | None:
+    """Those of a chat's pieces; None where they were not asked for."""
     if made.top_logprobs is None or made.tool:
         return None
     ranks = range(made.top_logprobs)
