@@ -179,7 +179,7 @@ def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
             models=(backend.model,),
             adapters=True,
             features=VLLM_FEATURES,
-            endpoints=TEXT_ENDPOINTS,
+            endpoints=TEXT_ENDPOINTS | {"responses"},
         )
     if isinstance(backend, LitellmSettings):
         return BackendInfo(name=name, zone=zone, models=backend.models, endpoints=TEXT_ENDPOINTS)

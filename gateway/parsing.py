@@ -89,12 +89,6 @@ def upstream_body(request: Request, model: str) -> dict[str, Any]:
     return body
 
 
-def encode(request: Request, model: str) -> bytes:
-    """`upstream_body` as JSON."""
-    return _encode(upstream_body(request, model))
-
-
-_encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 
 

@@ -6,7 +6,6 @@ The line: what speaks OpenAI's wire over HTTP/1.1 goes here; every other provide
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -60,7 +59,7 @@ class OpenAIWire:
 
     async def send(self, request: UpstreamRequest) -> "WireResponse":
         self._door.check(request.permit, request.call_id)
-        body = _encode(request.body)
+        body = msgspec.json.encode(request.body)
         head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
         try:
             connection = await self._exchange(head.encode("latin-1") + body)
@@ -171,13 +170,6 @@ def _broken(error: HttpError) -> StreamBroken:
     if isinstance(error, Silent):
         return StreamBroken("the backend fell silent", silent=True)
     return StreamBroken(str(error))
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except RecursionError as error:
-        raise BackendError(ErrorClass.REFUSED, "the request is nested too deeply", status=400) from error
 
 
 async def _failure(response: WireResponse, connection: Connection) -> BackendError:

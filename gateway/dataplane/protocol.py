@@ -36,6 +36,7 @@ ENDPOINTS = {
     b"/v1/chat/completions": "chat/completions",
     b"/v1/completions": "completions",
     b"/v1/embeddings": "embeddings",
+    b"/v1/responses": "responses",
 }
 """Path -> endpoint below /v1/."""
 

@@ -25,7 +25,11 @@ _TURN_KEYS = frozenset({"content", "text", "input", "prompt"})
 _MEDIA = ("image", "audio", "video", "file")
 _ATTACHMENTS = frozenset(
     [*_MEDIA, *(f"input_{m}" for m in _MEDIA), *(f"{m}_url" for m in _MEDIA), "document"]
-)
+) | {
+    "computer_screenshot",
+    "image_generation_call",
+    "mcp",  # no content, but worse: the provider passes on what it is told, to whomever the request names
+}
 # Parts of a message that are nothing but strings. Whatever else comes cannot be read.
 _READABLE = frozenset(
     {"text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "thinking"}

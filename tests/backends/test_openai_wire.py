@@ -309,16 +309,6 @@ async def test_an_error_that_breaks_off(wire: Wire, toxic: Toxic) -> None:
     assert "429" in failure.message
 
 
-async def test_a_body_that_cannot_be_encoded(wire: Wire, toxic: Toxic) -> None:
-    """A body that was just decoded, but is too deep to encode, is refused before a socket is opened."""
-    body: dict[str, Any] = {}
-    for _ in range(10_000):
-        body = {"x": body}
-    failure = await failing(wire(), body=body)
-    assert (failure.error_class, failure.status) == (ErrorClass.REFUSED, 400)
-    assert toxic.connections == 0
-
-
 # Permits.
 
 FOREIGN = {

@@ -188,6 +188,27 @@ async def test_attachments(part: object) -> None:
     assert (result.privacy, result.reason) == (RESTRICTED, "attachments cannot be read")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"input": [{"type": "image_generation_call", "id": "ig_1", "result": "iVBORw0KGgo"}]},
+        {
+            "input": [
+                {"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f"}}
+            ]
+        },
+        {
+            "input": "hello",
+            "tools": [{"type": "mcp", "server_label": "x", "server_url": "https://x.example"}],
+        },
+    ],
+    ids=["image", "screenshot", "mcp"],
+)
+async def test_attachments_of_responses(more: dict[str, object]) -> None:
+    """What no detector reads, and what the provider would pass on to others, has the configured class."""
+    assert (await classify({"model": "m", **more})).privacy is CONFIDENTIAL
+
+
 async def test_text_is_no_attachment() -> None:
     """Text parts, data: URLs of text, and tools with parameters called content, are read, not feared."""
     schema = {"type": "object", "properties": {"content": {"type": "string"}, "type": {"type": "string"}}}
