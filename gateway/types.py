@@ -25,7 +25,7 @@ class Classification(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Meters of one call, in tokens, as the provider counted them; `estimated` when we had to."""
 
     input_tokens: int = 0  # all of the prompt, cached part included
@@ -58,8 +58,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""  # the client's header, W3C Trace Context
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the ledger: one request, settled. Money in integer nano-dollars (1e-9 USD)."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One row of the ledger: one request, settled. Money in integer nano-dollars (1e-9 USD).
+
+    The spool holds entries by the order of these fields: see `ledger/tables.py`.
+    """
 
     call_id: str
     started_ns: int

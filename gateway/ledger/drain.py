@@ -2,31 +2,33 @@
 
 The spool is the queue: this thread reads what callers append and what dead processes left, and inserts it
 in batches. It retries for as long as the database is down, and since the insert is idempotent it may repeat
-a batch whose answer got lost. A segment is removed once all in it is settled and in the database.
+a batch whose answer got lost.
+
+Of its own process's lines it reads the settled ones alone; the owner knows what is still open. A segment is
+removed once its settled lines are in the database and no call that began there is open. A begun line is of
+use to the next process only: one whose call has a settled line in a later segment is of none.
+
+The thread shares the interpreter with the event loop: it works on a few lines at a time and lets go of the
+lock in between (in a read, a statement or a sync). A batch is what came in within _POLL_S, so that a commit,
+with its sync, is shared by many rows under load.
 """
 
 import logging
 import threading
-from collections import Counter, deque
+from collections import deque
 from pathlib import Path
 
 import msgspec
 
 from gateway.ledger.spool import BEGUN, SETTLED, Chunk, Claim, Reader, count_settled, remove_segment, segments
 from gateway.ledger.store import RowRefused, Store, StoreUnavailable
-from gateway.types import Entry
+from gateway.ledger.tables import COLUMNS, Row, encode, to_lost, to_row
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.1
+_POLL_S = 0.2
 _LONGEST_WAIT_S = 10.0
-_BATCH = 250  # rows in a transaction, or a few more
-
-
-class _Id(msgspec.Struct, frozen=True):
-    """Just as much of a begun entry as the reader of a living owner's lines needs."""
-
-    call_id: str
+_BATCH = 1000  # rows in a transaction, or a few more
 
 
 class Stats(msgspec.Struct, kw_only=True):
@@ -45,15 +47,14 @@ class Stats(msgspec.Struct, kw_only=True):
 
 
 class SpoolSource:
-    """One spool directory: the batch that is on its way, and the calls that are still open."""
+    """One spool directory, and the batch that is on its way."""
 
     def __init__(self, claim: Claim, *, orphaned: bool = False) -> None:
         """`orphaned`: its owner is dead, so what it began and did not settle is lost."""
         self.claim, self._orphaned = claim, orphaned
-        self._reader = Reader(claim.directory, sealed=orphaned)
-        self._open: dict[str, tuple[int, Entry | None]] = {}  # call id -> segment of its begun line, and that
-        self._begun: Counter[int] = Counter()  # segment -> calls begun there that are still open
-        self.batch: list[Entry] = []
+        self._reader = Reader(claim.directory, sealed=orphaned, skip=() if orphaned else (BEGUN,))
+        self._open: dict[str, tuple[int, Row]] = {}  # an orphan's begun lines so far, with their segments
+        self.batch: list[Row] = []
         self.unreadable: list[bytes] = []  # whole lines of the batch that this version cannot decode
         self.torn = 0
         self.left = count_settled(claim.directory) if orphaned else 0  # settled lines not committed yet
@@ -69,54 +70,52 @@ class SpoolSource:
             self._take(chunk)
             moved = True
         if not moved and self._orphaned:
-            self.finished = not self._open
-            self.batch = [begun for _, begun in self._open.values() if begun is not None]
+            self.batch, self._open = [to_lost(row) for _, row in self._open.values()], {}
+            self.finished = not self.batch
         return moved or bool(self.batch)
 
-    def commit(self) -> None:
-        """The batch is in the database: forgets it, and the segments that nobody needs any more."""
-        for entry in self.batch:
-            if entry.call_id in self._open:
-                segment, _ = self._open.pop(entry.call_id)
-                self._begun[segment] -= 1
+    def commit(self, begun: dict[str, int]) -> None:
+        """The batch is in the database: forgets it, and the segments that nobody needs any more.
+
+        `begun`: the owner's open calls, where it lives.
+        """
         self.left -= self.settled
         self.batch, self.unreadable, self.torn, self.settled = [], [], 0, 0
+        # Copied in one step, since the owner's threads write to it.
+        held = {*begun.copy().values(), *(segment for segment, _ in self._open.values())}
         for n in segments(self.claim.directory):
-            if n < self._reader.segment and self._begun[n] <= 0:
+            if n < self._reader.segment and n not in held:
                 remove_segment(self.claim.directory, n)
-                del self._begun[n]
 
     def _take(self, chunk: Chunk) -> None:
         self.torn += chunk.torn
         for kind, payload in chunk.lines:
+            self.settled += kind == SETTLED
             try:
-                self._take_line(chunk.segment, kind, payload)
+                row = to_row(payload)
             except msgspec.MsgspecError:  # whole, but written by a version with other fields
                 self.unreadable.append(payload)
-
-    def _take_line(self, segment: int, kind: bytes, payload: bytes) -> None:
-        if kind == SETTLED:
-            self.settled += 1
-            self.batch.append(msgspec.json.decode(payload, type=Entry))
-        elif kind == BEGUN:
-            # A live owner will settle it, so its id is enough.
-            begun = msgspec.json.decode(payload, type=Entry) if self._orphaned else None
-            call_id = (begun or msgspec.json.decode(payload, type=_Id)).call_id
-            if call_id not in self._open:
-                self._open[call_id] = (segment, begun)
-                self._begun[segment] += 1
+                continue
+            if kind == SETTLED:
+                self.batch.append(row)
+                self._open.pop(row[0], None)
+            else:
+                self._open[row[0]] = (chunk.segment, row)
 
 
 class MemorySource:
-    """Entries that the disk would not take."""
+    """Payloads that the disk would not take."""
 
     def __init__(self) -> None:
-        self.queue: deque[Entry] = deque()
-        self.batch: list[Entry] = []
+        self._queue: deque[bytes] = deque()
+        self.batch: list[Row] = []
+
+    def put(self, payload: bytes) -> None:
+        self._queue.append(payload)
 
     def fill(self) -> bool:
-        while self.queue and len(self.batch) < _BATCH:
-            self.batch.append(self.queue.popleft())
+        while self._queue and len(self.batch) < _BATCH:
+            self.batch.append(to_row(self._queue.popleft()))
         return bool(self.batch)
 
     def commit(self) -> None:
@@ -126,9 +125,14 @@ class MemorySource:
 class Drain:
     """Owns the thread. Other threads call `enqueue`, `settled`, `flush`, `stats` and `stop`, no more."""
 
-    def __init__(self, store: Store, own: Claim, orphans: list[Claim], rejected: Path) -> None:
-        """Starts at once. `rejected` is the file for rows that the database refuses for good."""
-        self._store, self._rejected = store, rejected
+    def __init__(
+        self, store: Store, own: Claim, begun: dict[str, int], orphans: list[Claim], rejected: Path
+    ) -> None:
+        """Starts at once. `begun`, which the caller keeps, maps each open call to the segment where it began.
+
+        `rejected` is the file for rows that the database refuses for good.
+        """
+        self._store, self._begun, self._rejected = store, begun, rejected
         self._own = SpoolSource(own)
         self._orphans = [SpoolSource(claim, orphaned=True) for claim in orphans]
         self._memory = MemorySource()
@@ -141,9 +145,9 @@ class Drain:
         self._thread = threading.Thread(target=self._run, name="ledger-drain", daemon=True)
         self._thread.start()
 
-    def enqueue(self, entry: Entry) -> None:
-        """Takes an entry that could not be spooled."""
-        self._memory.queue.append(entry)
+    def enqueue(self, payload: bytes) -> None:
+        """Takes a settled call that could not be spooled. It leaves `begun` when it is in the database."""
+        self._memory.put(payload)
 
     def flush(self, timeout: float) -> bool:
         """Waits until all that was settled before this call, adopted rows too, is in the database.
@@ -192,7 +196,7 @@ class Drain:
         log.warning("ledger database: %s; again in %.1f s", error, wait, exc_info=unexpected)
 
     def _step(self) -> bool:
-        """Moves one batch of each source; False: there was none."""
+        """Moves one batch of each source; False: nothing waits that should not wait for company."""
         if not self.ready:
             self._store.migrate()
             self.ready = True
@@ -202,18 +206,24 @@ class Drain:
 
     def _move_own(self) -> bool:
         moved, repeated = self._move(self._own)
+        if not moved:
+            return False
+        full = len(self._own.batch) >= _BATCH
         self._stats.duplicates += repeated
-        self._done += self._own.settled
-        self._own.commit()
-        self._advance()
-        return moved
+        settled = self._own.settled
+        self._own.commit(self._begun)
+        self._advance(settled)
+        return full
 
     def _move_memory(self) -> bool:
         if not self._memory.fill():
             return False
         self._stats.duplicates += self._insert(self._memory.batch)
-        self._done += len(self._memory.batch)
+        for row in self._memory.batch:
+            self._begun.pop(row[0], None)
+        settled = len(self._memory.batch)
         self._memory.commit()
+        self._advance(settled)
         return True
 
     def _move_orphan(self, source: SpoolSource) -> bool:
@@ -221,11 +231,11 @@ class Drain:
         moved, repeated = self._move(source)
         if source.batch and not source.settled:
             self._stats.lost += len(source.batch) - repeated
-        source.commit()
+        source.commit({})
         if source.finished:
             source.claim.release(remove=True)
             self._orphans.remove(source)  # last: flush waits for it
-            self._advance()
+            self._advance(0)
         return moved
 
     def _move(self, source: SpoolSource) -> tuple[bool, int]:
@@ -237,17 +247,18 @@ class Drain:
         self._stats.torn += source.torn
         return moved, repeated
 
-    def _insert(self, entries: list[Entry]) -> int:
+    def _insert(self, rows: list[Row]) -> int:
         """Returns how many the database had already."""
         try:
-            new = self._store.insert(entries)
+            new = self._store.insert_rows(rows)
         except RowRefused as e:
-            if len(entries) > 1:
-                return sum(self._insert([entry]) for entry in entries)
-            self._reject(msgspec.json.encode(entries[0]), str(e))
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return self._insert(rows[:half]) + self._insert(rows[half:])
+            self._reject(encode(dict(zip(COLUMNS, rows[0], strict=True))), str(e))
             return 0
         self._stats.inserted += new
-        return len(entries) - new
+        return len(rows) - new
 
     def _reject(self, payload: bytes, why: str) -> None:
         """Puts a row aside that would hold up all others; an operator decides about it."""
@@ -256,6 +267,8 @@ class Drain:
         self._stats.rejected += 1
         log.error("ledger row put into %s: %s", self._rejected, why)
 
-    def _advance(self) -> None:
+    def _advance(self, settled: int) -> None:
+        """Last of all: whoever waits for these calls finds everything about them done."""
         with self._progress:
+            self._done += settled
             self._progress.notify_all()

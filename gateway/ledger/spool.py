@@ -25,7 +25,7 @@ from gateway.errors import HeadgateError
 
 BEGUN, SETTLED = b"B", b"S"
 SEGMENT_BYTES = 8 << 20
-_READ_BYTES = 32 << 10  # what the reader decodes at a time, holding up a writing thread meanwhile
+_READ_BYTES = 8 << 10  # what the reader decodes at a time, some 10 µs in which a writing thread may wait
 _HEAD = len(b"K cccccccc ")
 
 
@@ -49,8 +49,9 @@ def seal(kind: bytes, payload: bytes) -> bytes:
 def unseal(line: bytes) -> tuple[bytes, bytes] | None:
     """Kind and payload of a line without its newline; None: it is torn or was altered."""
     kind, payload = line[:1], line[_HEAD:]
-    whole = kind in (BEGUN, SETTLED) and line[:_HEAD] == seal(kind, payload)[:_HEAD]
-    return (kind, payload) if whole else None
+    if kind not in (BEGUN, SETTLED) or line[:_HEAD] != b"%b %08x " % (kind, zlib.crc32(payload, line[0])):
+        return None
+    return kind, payload
 
 
 class Writer:
@@ -63,12 +64,13 @@ class Writer:
         self._torn = False
         self._rotate()
 
-    def append(self, kind: bytes, payload: bytes) -> None:
-        """Returns when the line is in the page cache. Raises SpoolUnwritable; the line then is not there."""
+    def append(self, kind: bytes, payload: bytes) -> int:
+        """Returns the line's segment, when it is in the page cache. Raises SpoolUnwritable: it is not there."""
         line = seal(kind, payload)
         if self._size >= self._segment_bytes:
             self._rotate()
         self._write(b"\n" + line if self._torn else line)
+        return self._segment
 
     def close(self) -> None:
         os.close(self._fd)
@@ -99,9 +101,9 @@ class Writer:
 class Reader:
     """Reads the segments of one directory in order, also while they are being written."""
 
-    def __init__(self, directory: Path, *, sealed: bool) -> None:
-        """`sealed`: nobody writes there any more."""
-        self._directory, self._sealed = directory, sealed
+    def __init__(self, directory: Path, *, sealed: bool, skip: tuple[bytes, ...] = ()) -> None:
+        """`sealed`: nobody writes there any more. Lines of the kinds in `skip` are passed over unread."""
+        self._directory, self._sealed, self._skip = directory, sealed, skip
         self.segment = min(segments(directory), default=1)  # all before this one are read to their ends
         self.finished = False
         self._offset = 0
@@ -110,29 +112,33 @@ class Reader:
     def read(self) -> Chunk | None:
         """What comes next; None: nothing at present, or ever again when `finished`."""
         while not self.finished:
-            # Asked before reading: a later segment means that this one had its last line already.
-            later = min((n for n in segments(self._directory) if n > self.segment), default=None)
-            data = self._more()
-            if data:
+            if data := self._more():
                 return self._chunk(data)
+            later = min((n for n in segments(self._directory) if n > self.segment), default=None)
             if later is None and not self._sealed:
                 return None
+            if data := self._more():  # a later segment means only now that this one had its last line
+                return self._chunk(data)
             torn, segment = self._next_segment(later)
             if torn:
                 return Chunk(segment=segment, lines=(), torn=torn)
         return None
 
     def _more(self) -> bytes:
-        with suppress(FileNotFoundError), _path(self._directory, self.segment).open("rb") as file:
-            file.seek(self._offset)
-            data = file.read(_READ_BYTES)
-            self._offset += len(data)
-            return data
-        return b""
+        try:
+            fd = os.open(_path(self._directory, self.segment), os.O_RDONLY)
+        except FileNotFoundError:
+            return b""
+        try:
+            data = os.pread(fd, _READ_BYTES, self._offset)
+        finally:
+            os.close(fd)
+        self._offset += len(data)
+        return data
 
     def _chunk(self, data: bytes) -> Chunk:
         *whole, self._tail = (self._tail + data).split(b"\n")
-        lines = [unseal(line) for line in whole if line]
+        lines = [unseal(line) for line in whole if line and not line.startswith(self._skip)]
         good = tuple(line for line in lines if line is not None)
         return Chunk(segment=self.segment, lines=good, torn=len(lines) - len(good))
 

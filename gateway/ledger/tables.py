@@ -2,26 +2,34 @@
 
 The columns here are what queries are written against; `migrations` holds the DDL that makes them, and a
 test holds the two together.
+
+On its way to the database an entry is a payload, then a row: plain values, ready to be bound, in the order of
+the columns. A payload is a JSON array in the order of Entry's fields, so that it is short and nobody looks up
+names; the row is that array with the usage spread out and what is a JSON column encoded. Whoever changes the
+fields of Entry or Usage must keep old payloads readable: `to_row` tells them by their length. A JSON object
+with the fields by name is read as well.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import JSON, BigInteger, Index, Table, Text
 from sqlmodel import Field, SQLModel
 
-from gateway.types import Entry, Usage
+from gateway.types import Entry, Outcome, Usage
+
+Row = list[Any]
 
 
 class EntryRow(SQLModel, table=True):
-    """One request, settled. The usage meters of `Entry.usage` stand as columns of their own."""
+    """One request, settled. The usage meters of `Entry.usage` stand as columns of their own.
+
+    Call ids sort by time, as `started_ns` does: both indexes grow at their ends, which makes rows cheap.
+    """
 
     __tablename__ = "entry"
-    __table_args__ = (
-        Index("entry_started", "started_ns"),
-        Index("entry_team_started", "team", "started_ns"),
-    )
+    __table_args__ = (Index("entry_started", "started_ns"),)
 
     call_id: str = Field(primary_key=True, sa_type=Text)
     started_ns: int = Field(sa_type=BigInteger)
@@ -67,21 +75,51 @@ class SchemaVersion(SQLModel, table=True):
 
 ENTRY: Table = SQLModel.metadata.tables["entry"]
 SCHEMA_VERSION: Table = SQLModel.metadata.tables["schema_version"]
-_USAGE = Usage.__struct_fields__
+COLUMNS = tuple(ENTRY.columns.keys())
+_FIELDS, _METERS = Entry.__struct_fields__, Usage.__struct_fields__
+_TAGS, _FINDINGS, _USAGE = map(_FIELDS.index, ("tags", "findings", "usage"))
+_OUTCOME = COLUMNS.index("outcome")
+_USAGE_COLUMNS = slice(_USAGE, _USAGE + len(_METERS))
+
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Any] | dict[str, Any]).decode
 
 
-def to_row(entry: Entry) -> dict[str, Any]:
-    """The entry's columns. NUL characters, which PostgreSQL's text cannot hold, become U+FFFD."""
-    row = cast(dict[str, Any], msgspec.to_builtins(entry))
-    row |= row.pop("usage")
-    for name, value in row.items():
-        if isinstance(value, str) and "\x00" in value:
-            row[name] = value.replace("\x00", "\ufffd")
+def to_row(payload: bytes) -> Row:
+    """The columns of an encoded entry. NUL characters, which PostgreSQL's text cannot hold, become U+FFFD.
+
+    msgspec.ValidationError: it was written by a version with other fields.
+    """
+    values = _decode(payload)
+    row: Row = _by_position(values) if isinstance(values, dict) else values
+    if len(row) != len(_FIELDS):
+        raise msgspec.ValidationError(f"{len(row)} fields, not {len(_FIELDS)}")
+    row[_TAGS] = encode(row[_TAGS]).decode() if row[_TAGS] else "[]"
+    row[_FINDINGS] = encode(row[_FINDINGS]).decode() if row[_FINDINGS] else "{}"
+    row[_USAGE : _USAGE + 1] = row[_USAGE]
+    if b"\\u0000" in payload:
+        return [v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row]
     return row
 
 
-def to_entry(row: Mapping[str, Any]) -> Entry:
-    """The entry that was stored. msgspec.ValidationError: the row is none of ours."""
-    values = dict(row)
-    values["usage"] = {name: values.pop(name) for name in _USAGE}
+def to_lost(row: Row) -> Row:
+    """The row of a call that began and was never settled."""
+    return [*row[:_OUTCOME], Outcome.LOST.value, *row[_OUTCOME + 1 :]]
+
+
+def to_entry(row: Sequence[Any]) -> Entry:
+    """The entry that was stored: its columns as SQLAlchemy reads them, in order.
+
+    msgspec.ValidationError: the row is none of ours.
+    """
+    values = list(row)
+    values[_USAGE_COLUMNS] = [values[_USAGE_COLUMNS]]
     return msgspec.convert(values, Entry)
+
+
+def _by_position(values: dict[str, Any]) -> Row:
+    try:
+        usage = [values["usage"][name] for name in _METERS]
+        return [usage if name == "usage" else values[name] for name in _FIELDS]
+    except KeyError as e:
+        raise msgspec.ValidationError(f"no field {e}") from e

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect
 from gateway.errors import ConfigError
 from gateway.ledger import migrations
 from gateway.ledger.store import GroupBy, RowRefused, Store, StoreUnavailable
-from gateway.ledger.tables import ENTRY, SCHEMA_VERSION, to_row
+from gateway.ledger.tables import ENTRY, SCHEMA_VERSION, encode, to_row
 from gateway.types import Entry, Outcome, Usage
 from router_policies.types import ErrorClass
 from tests.ledger.samples import STARTED_NS, entry
@@ -31,7 +31,8 @@ def test_migrations_make_the_tables_that_queries_are_written_against(store: Stor
 def test_every_field_of_an_entry_has_a_column() -> None:
     """A field that is added to Entry or Usage cannot be forgotten here."""
     fields = {*Entry.__struct_fields__, *Usage.__struct_fields__} - {"usage"}
-    assert fields == set(ENTRY.columns.keys()) == set(to_row(entry("a")))
+    assert fields == set(ENTRY.columns.keys())
+    assert len(to_row(encode(entry("a")))) == len(ENTRY.columns)
 
 
 def test_migrating_is_idempotent_also_from_many_threads_at_once(database: str) -> None:
