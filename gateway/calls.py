@@ -64,17 +64,14 @@ class Caller:
         resilience = decision.resilience
         self._budget.deposit(monotonic())
         candidates = list(decision.candidates)
-        failure = BackendError(ErrorClass.CONNECTION, "no candidate")
-        while candidates:
+        while True:
             try:
                 if resilience.hedge_after_s is None:
                     return await self._with_retries(candidates.pop(0), resilience, request, record)
                 return await self._race(candidates, resilience, request, record)
             except BackendError as error:
-                failure = error
-                if error.error_class not in decision.fallback_on:
-                    break
-        raise failure
+                if not candidates or error.error_class not in decision.fallback_on:
+                    raise
 
     async def _with_retries(
         self, candidate: Candidate, resilience: Resilience, request: Request, record: Record
