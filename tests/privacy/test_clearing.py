@@ -21,6 +21,7 @@ from gateway.privacy.checks import national_phones
 from gateway.privacy.classify import Classifier
 from gateway.privacy.content import BETWEEN
 from gateway.privacy.detect import Clearing, Finding, StructuredDetector, _matched, _part
+from gateway.privacy.fold import _FOLDS, fold
 from gateway.privacy.patterns import ADDRESSES, ANY, NUMBERS, SCANS, SECRETS, SIGNS, WORDS, Alternative, Scan
 from gateway.types import Classification
 from router_policies.types import PrivacyClass
@@ -262,6 +263,21 @@ def test_public_texts() -> None:
     assert all(DETECTOR.scan(text) == PLAIN.scan(text) for text in doubtful)
     assert not any(PLAIN.scan(text) for text in public_texts() if DETECTOR.clears(text))
     assert len(doubtful) < 0.02 * 20_000
+
+
+FOLDABLE = "\u2014\u2212\u200b\u0301\u00b4\u207b\uff0d\u2460\ufb01\u00bd\u0661\uff11\ufdfa\u1e9b\u0323\u212a"
+
+
+# What some of these become holds others of them.
+NESTED = "\u00b4\u0301\u00a8\u0308\u00af\u0304\u00b8\u0327\u02d8\u0306\u02d9\u0307\u207b\u2212"
+
+
+@given(st.text("ab1 -é卡\ud800" + FOLDABLE) | st.text())
+@example(NESTED)
+def test_few_characters_fold_as_many_do(text: str) -> None:
+    """One after the other or all at once, the text is the same; and parts fold as they do in the whole."""
+    assert fold(text) == text.translate(_FOLDS)
+    assert fold(text[:3]) + fold(text[3:]) == fold(text)
 
 
 # --- what it is worth -----------------------------------------------------------------------------
