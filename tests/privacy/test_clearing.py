@@ -373,3 +373,5 @@ def test_who_may_be_slow_is_not_asked_on_the_event_loop() -> None:
     """Without the promise of linear time, and for texts too long for a glance, it is the scan that counts."""
     assert classify("text", Glancing(True, linear=False)).privacy is PrivacyClass.CONFIDENTIAL
     assert classify("x" * (9 << 20), Glancing(True)).privacy is PrivacyClass.CONFIDENTIAL
+    assert classify("é" * (3 << 20), Glancing(True)).privacy is PrivacyClass.CONFIDENTIAL
+    assert classify("x" * (3 << 20), Glancing(True)).privacy is PrivacyClass.PUBLIC
