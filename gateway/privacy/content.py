@@ -35,8 +35,6 @@ _READABLE = frozenset(
     {"text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "thinking"}
     | {"tool_use", "tool_result"}
 )
-
-
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -97,7 +95,7 @@ def _walk(container: Any, key: str, depth: int, strings: list[str], turns: list[
     """Adds all strings in `container`, in document order, and the places of those that are turns.
 
     `key` is what `container` stands under: that of its items, when it is a list. Returns whether
-    there are attachments in it.
+    there are attachments in it. The recursion ends at MAX_DEPTH.
     """
     if depth >= MAX_DEPTH:
         raise Unreadable(f"nested deeper than {MAX_DEPTH}")

@@ -4,6 +4,10 @@ The text is folded (`fold.py`) and then read as one byte per character, "?" for 
 a place in the bytes is a place in the folded text, and the patterns are ASCII throughout. What is
 percent-encoded or in base64 is decoded once and searched as well; a finding there spans the whole
 encoded token.
+
+Few texts hold anything, so the question is asked three times, each time more dearly: `clears` looks
+for signs in all of a request at once, `_search` whether any pattern matches, and only then each
+pattern has its own pass.
 """
 
 from bisect import bisect_right

@@ -8,7 +8,7 @@ nothing. What is ASCII, or needs none of this, is passed through as it is.
 
 import binascii
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -18,6 +18,8 @@ import re2
 # The marks come first for a reason: without them NFKC sorts nothing, and takes linear time.
 _FOLDED = re2.compile(r"[\p{Mn}\p{Me}\p{Mc}\p{Cf}]|[^\P{Nd}0-9]|[^\P{Pd}\-]|\x{2212}")
 _DROPPED = frozenset({"Mn", "Me", "Cf"})
+_FEW = 16  # different characters, up to which replacing one after the other is the faster way
+_ASCII = bytes(range(128))
 _TABLE_LIMIT = 8192  # a cache of folds must not grow with what clients send
 
 _PERCENT = re2.compile(r"\S*%[0-9A-Fa-f]{2}\S*")
@@ -67,7 +69,22 @@ def fold(text: str) -> str:
         return text
     if not _FOLDED.search(text.encode("utf-8", "replace")) and unicodedata.is_normalized("NFKC", text):
         return text
-    return text.translate(_FOLDS)
+    strange = set(
+        text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
+    )
+    return text.translate(_FOLDS) if len(strange) > _FEW else _fold_few(text, strange)
+
+
+def _fold_few(text: str, strange: Iterable[str]) -> str:
+    """As `translate` does, and several times faster for prose with a dash here and there.
+
+    Characters that become ASCII go first. The compatibility form of another may hold one of them, and
+    `translate` leaves that as it is.
+    """
+    folds = [(character, _FOLDS[ord(character)]) for character in strange]
+    for character, folded in sorted(folds, key=lambda fold: not fold[1].isascii()):
+        text = text.replace(character, folded)
+    return text
 
 
 def origins(text: str) -> list[int]:

@@ -46,7 +46,7 @@ from router_policies.types import PrivacyClass
 class Alternative(msgspec.Struct, frozen=True):
     """One way to write one kind of identifier. `pattern` has one group: the identifier.
 
-    It comes after `word`, where that is set.
+    Where `word` is set, `pattern` goes on right after it.
     """
 
     kind: str
