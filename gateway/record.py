@@ -255,7 +255,7 @@ class Record:
             started_ns=self._call.started_ns,
             key_id=facts.key_id,
             team=facts.team,
-            tags=tuple(sorted(facts.tags)),
+            tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
             model_asked=facts.model,
             privacy=facts.privacy.label,

@@ -16,7 +16,7 @@ class PrivacyClass(IntEnum):
 
     @property
     def label(self) -> str:
-        return self.name.lower()
+        return _LABELS[self]
 
     @classmethod
     def parse(cls, label: str) -> "PrivacyClass":
@@ -26,6 +26,9 @@ class PrivacyClass(IntEnum):
         except KeyError:
             known = ", ".join(c.label for c in cls)
             raise ValueError(f"unknown privacy class {label!r}; known are {known}") from None
+
+
+_LABELS = tuple(privacy.name.lower() for privacy in PrivacyClass)  # an enum's own name is slow to read
 
 
 class ErrorClass(StrEnum):
