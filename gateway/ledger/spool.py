@@ -65,7 +65,7 @@ class Writer:
         self._rotate()
 
     def append(self, kind: bytes, payload: bytes) -> int:
-        """Returns the line's segment, when it is in the page cache. Raises SpoolUnwritable: it is not there."""
+        """Returns the line's segment once it is in the page cache. SpoolUnwritable: it is not there."""
         line = seal(kind, payload)
         if self._size >= self._segment_bytes:
             self._rotate()
@@ -104,6 +104,7 @@ class Reader:
         """`sealed`: nobody writes there any more. Lines of the kinds in `skip` are passed over unread."""
         self._directory, self._sealed, self._skip = directory, sealed, skip
         self.finished = False
+        self._tail = b""  # the beginning of a line whose end has not been seen
         self._open(min(segments(directory), default=1))
 
     def read(self) -> Chunk | None:
@@ -141,7 +142,7 @@ class Reader:
 
     def _next_segment(self, later: int | None) -> tuple[int, int]:
         """Goes on to `later` (None: to the end); returns the torn lines left behind and their segment."""
-        torn, left = int(bool(self._tail)), self.segment
+        torn, left, self._tail = int(bool(self._tail)), self.segment, b""
         self._open(left + 1 if later is None else later)
         self.finished = later is None
         return torn, left
@@ -149,7 +150,6 @@ class Reader:
     def _open(self, segment: int) -> None:
         self.segment, self._offset = segment, 0  # all segments before this one are read to their ends
         self._path = str(_path(self._directory, segment))
-        self._tail = b""  # the beginning of a line whose end has not been seen
 
 
 class Claim:
