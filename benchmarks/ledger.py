@@ -20,20 +20,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import msgspec
 from sqlalchemy import create_engine, text
 
 from gateway.ledger import Ledger
+from gateway.ledger.spool import BEGUN, SETTLED, Writer, claim
+from gateway.ledger.tables import encode
 from gateway.types import Entry, Outcome, Usage
 
 OUT = Path(__file__).parent / "out" / "ledger.json"
 BACKLOG = 50_000
 ROUNDS, REQUESTS, BURST = 5, 6_000, 20
 REQUESTS_PER_S = 2_000
-SETTLED = Entry(
+TEMPLATE = Entry(
     call_id="",
     started_ns=0,
     key_id="key-1",
@@ -65,17 +67,19 @@ def calls() -> Iterator[tuple[Entry, Entry]]:
     """Begun and settled, with ids like those of the data plane."""
     for i in count():
         now = time.time_ns()
-        settled = msgspec.structs.replace(SETTLED, call_id=f"call_{now:016x}{i:012x}", started_ns=now)
+        settled = msgspec.structs.replace(TEMPLATE, call_id=f"call_{now:016x}{i:012x}", started_ns=now)
         yield msgspec.structs.replace(settled, outcome=Outcome.LOST, status=0, first_byte_ms=None), settled
 
 
 def ingest_per_s(url: str, spool_dir: Path) -> float:
     """Rows a second from the spool of a dead process into the database."""
-    leaving = Ledger("sqlite:////nonexistent/ledger.db", spool_dir)
-    for _, (begun, settled) in zip(range(BACKLOG), calls(), strict=False):
-        leaving.begin(begun)
-        leaving.settle(settled)
-    leaving.close(timeout=0.1)
+    dead, _ = claim(spool_dir)
+    writer = Writer(dead.directory)
+    for begun, settled in islice(calls(), BACKLOG):
+        writer.append(BEGUN, encode(begun))
+        writer.append(SETTLED, encode(settled))
+    writer.close()
+    dead.release(remove=False)
     start = time.perf_counter()
     adopting = Ledger(url, spool_dir)
     flushed(adopting)

@@ -4,13 +4,13 @@ The spool is the queue: this thread reads what callers append and what dead proc
 in batches. It retries for as long as the database is down, and since the insert is idempotent it may repeat
 a batch whose answer got lost.
 
-Of its own process's lines it reads the settled ones alone; the owner knows what is still open. A segment is
-removed once its settled lines are in the database and no call that began there is open. A begun line is of
-use to the next process only: one whose call has a settled line in a later segment is of none.
+Begun lines are for whoever adopts the spool. Of its own process's lines this thread decodes the settled ones
+alone, since the owner knows which calls are open. A segment is removed once its settled lines are in the
+database and none of the open calls began there.
 
 The thread shares the interpreter with the event loop: it works on a few lines at a time and lets go of the
-lock in between (in a read, a statement or a sync). A batch is what came in within _POLL_S, so that a commit,
-with its sync, is shared by many rows under load.
+lock in between (in a read, a statement or a sync). A batch is what came in within _POLL_S, so that under load
+many rows share a commit and its sync.
 """
 
 import logging
@@ -66,7 +66,7 @@ class SpoolSource:
         if self.batch or self.settled or self.finished:
             return not self.finished
         moved = False
-        while len(self.batch) < _BATCH and (chunk := self._reader.read()) is not None:
+        while self.settled < _BATCH and (chunk := self._reader.read()) is not None:
             self._take(chunk)
             moved = True
         if not moved and self._orphaned:
@@ -196,7 +196,7 @@ class Drain:
         log.warning("ledger database: %s; again in %.1f s", error, wait, exc_info=unexpected)
 
     def _step(self) -> bool:
-        """Moves one batch of each source; False: nothing waits that should not wait for company."""
+        """Moves one batch of each source; False: what is left may wait until there is more of it."""
         if not self.ready:
             self._store.migrate()
             self.ready = True
@@ -208,12 +208,11 @@ class Drain:
         moved, repeated = self._move(self._own)
         if not moved:
             return False
-        full = len(self._own.batch) >= _BATCH
         self._stats.duplicates += repeated
         settled = self._own.settled
         self._own.commit(self._begun)
         self._advance(settled)
-        return full
+        return settled >= _BATCH
 
     def _move_memory(self) -> bool:
         if not self._memory.fill():

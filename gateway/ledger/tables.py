@@ -3,11 +3,11 @@
 The columns here are what queries are written against; `migrations` holds the DDL that makes them, and a
 test holds the two together.
 
-On its way to the database an entry is a payload, then a row: plain values, ready to be bound, in the order of
-the columns. A payload is a JSON array in the order of Entry's fields, so that it is short and nobody looks up
-names; the row is that array with the usage spread out and what is a JSON column encoded. Whoever changes the
-fields of Entry or Usage must keep old payloads readable: `to_row` tells them by their length. A JSON object
-with the fields by name is read as well.
+On its way to the database an entry is a payload, then a row: plain values, ready to be bound, in the order
+of the columns. A payload is a JSON array in the order of Entry's fields, so that it is short and nobody
+looks up names; the row is that array with the usage spread out and what is a JSON column encoded. Spools may
+still hold payloads of earlier versions, which `to_row` reads as well: JSON objects with the fields by name.
+Whoever adds a field leaves shorter arrays behind; a test holds a payload of each kind.
 """
 
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ import pytest
 from gateway.ledger import spool
 from gateway.ledger.spool import BEGUN, SpoolUnwritable
 from gateway.ledger.store import Store
+from gateway.ledger.tables import encode
 from gateway.types import Outcome, Usage
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.samples import begun, entry
@@ -211,6 +212,55 @@ def test_a_row_that_the_database_will_never_take_is_put_aside(
     assert {e.call_id for e in store.last(9)} == {"a", "c"}
     assert ledger.stats().rejected == 1
     assert b'"bad"' in (tmp_path / "spool" / "rejected.jsonl").read_bytes()
+
+
+def test_a_settle_that_only_memory_holds_keeps_its_begun_line(
+    tmp_path: Path, open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its row is in the database the spool owes a LOST one, should this process die."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/later/ledger.db")
+    ledger.begin(begun("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: 0)
+        ledger.settle(entry("a"))
+    assert not ledger.flush(0.1)
+    assert (ledger.backlog(), ledger.stats().open_calls) == (1, 1)
+    (tmp_path / "later").mkdir()
+    assert ledger.flush(20)
+    assert (ledger.backlog(), ledger.stats().open_calls) == (0, 0)
+    assert ledger.store.last(9) == [entry("a")]
+
+
+def test_bad_rows_among_many_are_the_only_ones_put_aside(
+    tmp_path: Path, open_ledger: OpenLedger, store: Store
+) -> None:
+    """They are found in a full batch, wherever they stand, and named for the operator."""
+    ledger = open_ledger()
+    for i in range(400):
+        usage = Usage(input_tokens=2**70 if i in (0, 150, 399) else i)
+        ledger.settle(entry(f"{i}", usage=usage))
+    assert ledger.flush(20)
+    assert len(store.last(999)) == 397
+    assert ledger.backlog() == 0
+    rejected = (tmp_path / "spool" / "rejected.jsonl").read_bytes().splitlines()
+    assert [msgspec.json.decode(line)["call_id"] for line in rejected] == ["0", "150", "399"]
+
+
+def test_a_line_of_an_unknown_version_is_put_aside(
+    tmp_path: Path, open_ledger: OpenLedger, store: Store
+) -> None:
+    """It is kept as it is, and holds up nothing."""
+    dead, _ = spool.claim(tmp_path / "spool")
+    writer = spool.Writer(dead.directory)
+    writer.append(spool.SETTLED, b'["from the future"]')
+    writer.append(spool.SETTLED, encode(entry("a")))
+    writer.close()
+    dead.release(remove=False)
+    ledger = open_ledger()
+    assert ledger.flush(10)
+    assert [e.call_id for e in store.last(9)] == ["a"]
+    assert (ledger.stats().rejected, ledger.backlog()) == (1, 0)
+    assert (tmp_path / "spool" / "rejected.jsonl").read_bytes() == b'["from the future"]\n'
 
 
 def test_a_closed_ledger_takes_nothing(open_ledger: OpenLedger) -> None:

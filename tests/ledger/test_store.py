@@ -54,6 +54,21 @@ def test_migrating_is_idempotent_also_from_many_threads_at_once(database: str) -
     assert sorted(applied) == [(), (), (), tuple(version for version, _ in migrations.MIGRATIONS)]
 
 
+def test_an_older_database_keeps_its_rows(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first schema to the newest: the rows stay, and a call in them is still stored once."""
+    store = Store(database)
+    monkeypatch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+    assert store.migrate() == (1,)
+    store.insert([entry("a", cost_nano=1)])
+    monkeypatch.undo()
+    assert store.migrate() == tuple(version for version, _ in migrations.MIGRATIONS[1:])
+    assert store.insert([entry("a", cost_nano=2), entry("b")]) == 1
+    assert {e.call_id: e.cost_nano for e in store.last(9)} == {"a": 1, "b": 150_000}
+    store.close()
+
+
 def test_a_database_from_the_future_is_refused(store: Store, tmp_path: Path) -> None:
     """An older program does not write into a newer schema."""
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
