@@ -173,7 +173,7 @@ async def running_gateway(folder: Path, **uvicorn_options: Any) -> AsyncIterator
         server = uvicorn.Server(app.server_config(port=0, log_level="critical", **uvicorn_options))
         server.capture_signals = nullcontext  # type: ignore[method-assign]  # pytest's own stay in place
         serving = asyncio.create_task(server.serve())
-        await until(lambda: server.started or serving.done())
+        await until(lambda: serving.done() or (server.started and app.ledger.ready))
         port = server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
