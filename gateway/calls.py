@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from gateway.backends.answer import Answer, begin
 from gateway.backends.base import Backend, UpstreamRequest
-from gateway.errors import BackendError
+from gateway.errors import ApiError, BackendError
 from gateway.parsing import Request, upstream_body
 from gateway.record import Attempt, Record
 from gateway.resilience.breaker import Breakers
@@ -134,7 +134,11 @@ class Caller:
         if not breaker.admits(monotonic()):
             message = f"backend {candidate.backend} kept failing and is left alone for now"
             raise BackendError(ErrorClass.CONNECTION, message, status=503)
-        attempt = record.attempt(candidate)
+        try:
+            attempt = record.attempt(candidate)
+        except ApiError:
+            breaker.unsettled(monotonic())
+            raise
         try:
             response = await backend.send(
                 UpstreamRequest(

@@ -99,7 +99,7 @@ async def test_methods_that_nobody_serves(gateway: Gateway, method: str) -> None
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 async def test_an_upgrade_is_not_taken(gateway: Gateway, framing: str) -> None:
-    """Java's client asks for h2c on every request: it is answered in HTTP/1.1, its body read, in any pieces."""
+    """Java's client asks for h2c on every request: it gets HTTP/1.1 and its body is read, in any pieces."""
     seen: list[bytes] = []
     gateway.first.script(keeps(seen, OK, OK))
     h2c = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAoAAAAAIAAAAA")
@@ -315,7 +315,7 @@ async def test_a_half_closed_client_is_gone(gateway: Gateway) -> None:
 
 
 async def test_a_refused_client_reads_why(gateway: Gateway) -> None:
-    """Though it goes on sending: its unread bytes do not reset the connection before it has read the error."""
+    """Though it goes on sending: its unread bytes do not reset the connection before it has the error."""
     async with connection(gateway) as (reader, writer), asyncio.timeout(10):
         writer.write(post(b"", "content-length: 99999999"))
         assert (await read_answer(reader))[0] == 413
