@@ -12,13 +12,13 @@ the one that another was quicker than.
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.backends.answer import Answer, begin
 from gateway.backends.base import Backend, UpstreamRequest
-from gateway.errors import BackendError
+from gateway.errors import ApiError, BackendError
 from gateway.parsing import Request, upstream_body
 from gateway.record import Attempt, Record
 from gateway.resilience.breaker import Breakers
@@ -131,7 +131,11 @@ class Caller:
         if not breaker.admits(monotonic()):
             message = f"backend {candidate.backend} kept failing and is left alone for now"
             raise BackendError(ErrorClass.CONNECTION, message, status=503)
-        attempt = record.attempt(candidate)
+        try:
+            attempt = record.attempt(candidate)
+        except ApiError:
+            breaker.unsettled(monotonic())
+            raise
         try:
             response = await backend.send(
                 UpstreamRequest(
@@ -170,10 +174,28 @@ async def _first_to_begin(running: list[asyncio.Task[Begun]]) -> Begun:
 
 
 async def _call_off(running: list[asyncio.Task[Begun]], winner: Begun | None, record: Record) -> None:
-    """Ends all attempts but the winner's, and waits until they have ended: none may outlive its record."""
+    """Ends all attempts but the winner's, and waits until they have ended: none may outlive its record.
+
+    Whoever is cancelled meanwhile, as by a client that leaves, has no winner any more.
+    """
     for task in running:
         task.cancel()
-    for ended in await asyncio.gather(*running, return_exceptions=True):
-        if isinstance(ended, Begun) and ended is not winner:
-            record.given_up(ended.attempt)
-            await ended.aclose()
+    cancelled = await _until_ended(running)
+    begun = [task.result() for task in running if not (task.cancelled() or task.exception())]
+    for answer in sorted(begun, key=lambda found: found is winner):  # the winner last
+        if answer is not winner or cancelled:
+            record.given_up(answer.attempt)
+            cancelled = await _until_ended([asyncio.create_task(answer.aclose())]) or cancelled
+    if cancelled:
+        raise cancelled
+
+
+async def _until_ended(tasks: Sequence[asyncio.Task[Any]]) -> asyncio.CancelledError | None:
+    """Waits for all of them whatever happens; gives back what would have ended the wait."""
+    cancelled = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled

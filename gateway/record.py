@@ -214,7 +214,8 @@ class Record:
             self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
             self._status, error.recorded = error.status, True
         elif isinstance(error, asyncio.CancelledError):
-            return
+            if self._meter is not None and self._meter.done:  # many clients hang up at [DONE]
+                self._outcome = Outcome.OK
         elif self._first_byte_ms is None:  # a fault of ours
             self._outcome, self._status = Outcome.FAILED, 500
         else:  # the client has seen the backend's status, and an answer that is not whole

@@ -74,14 +74,15 @@ class Connection(asyncio.Protocol):
         self._error: Exception | None = None
         self._chunks: list[bytes] = []
         self._buffered = 0
-        self._paused = False
+        self._paused = False  # by whom the answer is for
+        self._held = False  # by us: nobody has read what has come
         self._sink: Sink | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def reusable(self) -> bool:
         # A paused one still holds an answer that nobody read to its end.
-        return self._complete and self._keep_alive and not (self._paused or self.closed)
+        return self._complete and self._keep_alive and not (self._paused or self._held or self.closed)
 
     async def exchange(self, request: bytes) -> None:
         """Sends `request` and waits for the answer's head: `status` and `header`. Raises HttpError."""
@@ -112,8 +113,7 @@ class Connection(asyncio.Protocol):
         while not self._chunks and not self._complete:
             await self._wait()
         data = self._taken()
-        if self._paused:
-            self.resume()
+        self._go_on()
         return data
 
     async def read_all(self, limit: int) -> bytes:
@@ -136,22 +136,22 @@ class Connection(asyncio.Protocol):
         if self._chunks:
             sink(self._taken())
         self._sink = sink
+        self._go_on()
         while not self._complete:
             await self._wait()
+        if self._error is not None:  # of `sink`, at the last bytes
+            raise self._error
 
     def pause(self) -> None:
         """Back-pressure: reads no more from the socket until `resume`. Only the `total` time runs on."""
         if not (self._paused or self.closed):
             self._paused = True
-            self._transport.pause_reading()
-            self.deadline = self._until
+            self._stop()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if not self.closed:
-                self._transport.resume_reading()
-            self.deadline = min(monotonic() + self._between_bytes_s, self._until)
+            self._start()
 
     def finish(self) -> None:
         """Ends the exchange; a connection that cannot be reused is closed."""
@@ -171,6 +171,24 @@ class Connection(asyncio.Protocol):
         """Fails the exchange if its time is up at `now`."""
         if now >= self.deadline:
             self._fail(Silent("nothing came in time", answered=bool(self._head)))
+
+    def _go_on(self) -> None:
+        """Somebody has read what was held."""
+        if self._held:
+            self._held = False
+            self._start()
+
+    def _stop(self) -> None:
+        self._transport.pause_reading()
+        self.deadline = self._until
+
+    def _start(self) -> None:
+        """Reads from the socket again, if nothing else is against it."""
+        if self._paused or self._held:
+            return
+        if not self.closed:
+            self._transport.resume_reading()
+        self.deadline = min(monotonic() + self._between_bytes_s, self._until)
 
     def _taken(self) -> bytes:
         chunks, self._chunks, self._buffered = self._chunks, [], 0
@@ -226,11 +244,14 @@ class Connection(asyncio.Protocol):
                 try:
                     self._sink(self._taken())
                 except Exception as error:  # noqa: BLE001 - it is raised again in `pump`, where the request is
-                    self._fail(error)
+                    self._error = error
+                    self.abort()
+                    self._wake()
                 if not self._complete:
                     return
             elif self._buffered > HIGH_WATER:
-                self.pause()
+                self._held = True
+                self._stop()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

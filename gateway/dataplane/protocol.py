@@ -109,7 +109,8 @@ class HotProtocol(HttpToolsProtocol):
         self._exchange: Exchange | None = None  # the hot request that is being read or answered
         self._arriving = False  # a request has begun and is not whole
         self._in_head = False
-        self._head_bytes = 0  # of a head that is not whole
+        self._cold = False  # the last request was FastAPI's
+        self._wire_bytes = 0  # of a request that is not whole, without the last read
         self._segment = 0  # bytes of the last read
         self._deaf = False  # nothing more is read of this client
         self._draining = False
@@ -134,8 +135,8 @@ class HotProtocol(HttpToolsProtocol):
         self._segment = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._turn_deaf()  # it is answered in HTTP/1.1, and the connection ends with that
+        except httptools.HttpParserUpgrade as found:
+            self._stay_with_http1(data[found.args[0] :])
         except httptools.HttpParserError as error:
             self._unreadable(error)
         if self._arriving:
@@ -171,14 +172,14 @@ class HotProtocol(HttpToolsProtocol):
             self._exchange.keep_alive = False
         elif self._busy:
             self.cycle.keep_alive = False
-        else:
+        elif not self._arriving:
             self.deadline = self.loop.time() + self._limits.drain
 
     def expire(self, now: float) -> None:
         """Ends what takes its client too long."""
         if now < self.deadline:
             return
-        if self._arriving and not self._deaf and not self._busy_cold:
+        if self._arriving and not self._deaf:
             self._refuse(
                 BadRequest(
                     f"The request did not arrive within {self._limits.body_timeout:g} s.",
@@ -197,9 +198,10 @@ class HotProtocol(HttpToolsProtocol):
             self.deadline = self.loop.time() + self._limits.keep_alive
             return
         self.outbox.flush()
+        unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.loop.time() + (self._limits.stall_timeout if unsent else LINGER_S)
         if self._deaf and self.transport.can_write_eof():
             self.transport.write_eof()  # closed at once, its unread bytes would reset the connection
-            self.deadline = self.loop.time() + LINGER_S
         else:
             self.transport.close()
 
@@ -214,19 +216,20 @@ class HotProtocol(HttpToolsProtocol):
             return
         self.url, self.headers = b"", []
         self._arriving = self._in_head = True
-        self._head_bytes, self.deadline = 0, inf
+        self._cold = False
+        self._wire_bytes, self.deadline = 0, inf
 
     def on_headers_complete(self) -> None:
-        if self._deaf:
+        if self._deaf or self.parser.should_upgrade():
             return
         self._in_head = False
-        size = self._head_bytes + self._segment  # at most: a body may have begun in the same segment
+        size = self._wire_bytes + self._segment  # at most: a body may have begun in the same segment
         if len(self.headers) > self._limits.max_headers or (
             size > self._limits.max_head and self._too_long()
         ):
             self._refuse(_head_too_large(self._limits))
             return
-        endpoint = ENDPOINTS.get(self.url) or ENDPOINTS.get(self.url.partition(b"?")[0])
+        endpoint = ENDPOINTS.get(self.url) or ENDPOINTS.get(_path(self.url) or b"")
         method = self.parser.get_method()
         if endpoint is None and not (method == b"GET" and self.url in self._plane.instant):
             self._to_uvicorn()
@@ -236,10 +239,11 @@ class HotProtocol(HttpToolsProtocol):
             self._refuse(_not_allowed(method, endpoint))
 
     def on_body(self, body: bytes) -> None:
+        if self._deaf:
+            return
         exchange = self._exchange
         if exchange is None:
-            if not self._deaf:
-                super().on_body(body)
+            super().on_body(body)
             return
         exchange.parts.append(body)
         exchange.size += len(body)
@@ -247,7 +251,7 @@ class HotProtocol(HttpToolsProtocol):
             self._refuse(self._too_large())
 
     def on_message_complete(self) -> None:
-        if self._deaf:
+        if self._deaf or self._in_head:
             return
         self._arriving = False
         self.deadline = inf
@@ -267,7 +271,7 @@ class HotProtocol(HttpToolsProtocol):
     @property
     def _busy_cold(self) -> bool:
         """Whether FastAPI is at an answer."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._cold and not self.cycle.response_complete
 
     @property
     def _busy(self) -> bool:
@@ -284,30 +288,58 @@ class HotProtocol(HttpToolsProtocol):
         keep_alive = modern and not self._draining and self.parser.should_keep_alive()
         self._exchange = Exchange(self, endpoint, headers, keep_alive=keep_alive, chunked=modern)
         if headers.get(b"expect", "").lower() == "100-continue":
-            self.transport.write(CONTINUE)
+            self.outbox.write(self.transport, CONTINUE)
 
     def _to_uvicorn(self) -> None:
         url, headers = self.url, self.headers
+        if _path(url) is None:
+            self._refuse(BadRequest("The request's target is no path.", code="invalid_http"))
+            return
         super().on_message_begin()
         self.url = url
         for name, value in headers:
             super().on_header(name, value)
         super().on_headers_complete()
+        self._cold = True
+        self.headers = []  # trailers go here: they are no headers of the request
         if self._draining:
             self.cycle.keep_alive = False
 
+    def _stay_with_http1(self, rest: bytes) -> None:
+        """Reads on as if no other protocol had been asked for, which RFC 9110, 7.8 lets a server do.
+
+        llhttp takes all that follows such a head for that protocol. But many a client (Java's own is one)
+        asks for HTTP/2 on every request and sends a body after it.
+        """
+        if self._deaf:
+            return
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(BadRequest("This is no proxy.", code="invalid_http"))
+            return
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(kept))
+        self.parser = httptools.HttpRequestParser(self)
+        try:
+            self.parser.feed_data(head + rest)
+        except httptools.HttpParserError as error:
+            self._unreadable(error)
+
     def _more_to_come(self) -> None:
-        """A request is under way: it has a time by which it must be whole, and a head of limited size."""
+        """A request is under way: it has a time by which it must be whole, and a limited size."""
         if self.deadline == inf:
             self.deadline = self.loop.time() + self._limits.body_timeout
+        self._wire_bytes += self._segment
         if self._in_head:
-            self._head_bytes += self._segment
-            if self._head_bytes > self._limits.max_head:
+            if self._wire_bytes > self._limits.max_head:
                 self._refuse(_head_too_large(self._limits))
+        elif self._wire_bytes > self._limits.max_head + 2 * self._limits.max_body:
+            self._refuse(self._too_large())  # endless trailers, or much ado about each chunk
 
     def _turn_deaf(self) -> None:
         """What more this client sends is not read, and its connection ends with the present answer."""
         self._deaf = True
+        self.url, self.headers = b"", []  # what the parser still tells of is no part of that request
         if self._exchange is not None:
             self._exchange.keep_alive = False
         elif self._busy_cold:
@@ -323,10 +355,13 @@ class HotProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         answering = self._exchange.task is not None if self._exchange is not None else self._busy_cold
+        arriving, self._arriving, self._in_head = self._arriving, False, False
         self._turn_deaf()
+        if self._cold and arriving:
+            self.transport.close()  # FastAPI has half of it, and perhaps has answered: no second answer
+            return
         if answering:
             return
-        self._arriving = self._in_head = False
         refused = self._exchange or Exchange(self, "", {}, keep_alive=False, chunked=True)
         refused.head_only = self.parser.get_method() == b"HEAD"
         self._exchange = refused
@@ -337,6 +372,15 @@ class HotProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The request body is over {self._limits.max_body} bytes.", code="request_too_large")
+
+
+def _path(target: bytes) -> bytes | None:
+    """Of a request's target in origin or absolute form (RFC 9112, 3.2); None where it has none."""
+    try:
+        path: bytes | None = httptools.parse_url(target).path
+    except httptools.HttpParserInvalidURLError:
+        return None
+    return path if path is not None and path.isascii() else None
 
 
 def _head_too_large(limits: Limits) -> ApiError:

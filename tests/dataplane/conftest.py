@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from gateway.admission import hash_key
 from gateway.app import Headgate, build_app, build_backend
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.resilience.breaker import Breakers
+from gateway.resilience.retry import RetryBudget
 from gateway.settings import load_settings
 from gateway.types import Entry
 from tests.support.toxic import Toxic
@@ -43,6 +45,21 @@ ROUTES: dict[str, Any] = {
     "nowhere-pair": _to("nowhere/priced", "second/priced"),
     "narrow": _to("first/priced", "second/priced", fallback_on=["timeout"]),
     "careful": _to("first/priced", "second/priced", fallback_on=["content_policy"]),
+    "retried": _to(
+        "first/priced", "second/priced", retry={"attempts": 2, "backoff_ms": 1, "max_backoff_ms": 200}
+    ),
+    "hedged": _to("first/priced", "second/priced", hedge={"after_ms": 30}),
+    "hedged-alone": _to("first/priced", hedge={"after_ms": 30}),
+    "hasty-hedged": _to("hasty/priced", "second/priced", hedge={"after_ms": 30}),
+    "deadline": _to("first/priced", deadline_s=0.2),
+    "deadline-retried": _to(
+        "first/priced", deadline_s=0.2, retry={"attempts": 3, "backoff_ms": 1, "max_backoff_ms": 60_000}
+    ),
+    "deadline-hedged": _to("first/priced", "second/priced", deadline_s=0.2, hedge={"after_ms": 30}),
+    "deadline-slot": _to("single/priced", deadline_s=0.2),
+    "single": _to("single/priced"),
+    "single-pair": _to("single/priced", "second/priced"),
+    "brief": _to("brief/priced"),
 }
 
 
@@ -53,7 +70,9 @@ def pytest_asyncio_loop_factories(
 
 
 class Gateway:
-    """A running gateway. `first` also stands behind `hasty`, whose patience is short; `nowhere` is closed."""
+    """A running gateway. `nowhere` is closed. `first` also stands behind `hasty`, whose patience is short,
+    `brief`, whose answers must be over soon, and `single`, which has one slot and a queue of one.
+    """
 
     def __init__(
         self,
@@ -120,6 +139,8 @@ class Gateway:
             while not await self._at_rest():
                 pass
         await until(lambda: self.first.open + self.second.open == self._idle())
+        slots = [upstream.slots for upstream in self.app.caller._upstreams.values()]
+        assert [(s.in_use, s.waiting) for s in slots] == [(0, 0)] * len(slots)
 
     async def _at_rest(self) -> bool:
         return "headgate_in_flight 0.0" in (await self.client.get("/metrics")).text
@@ -147,6 +168,8 @@ def _configuration(first: Toxic, second: Toxic) -> dict[str, Any]:
             "second": backend(second.url),
             "hasty": backend(first.url, first_byte_s=0.25, between_bytes_s=0.25),
             "nowhere": backend("http://127.0.0.1:1/v1"),
+            "single": backend(first.url, max_concurrent=1, max_queue=1),
+            "brief": backend(first.url, total_s=0.5),
         },
         "keys": [{"id": "client", "sha256": hash_key(KEY), "team": "support"}],
         "prices": {"priced": {"input": 1, "output": 2}},
@@ -162,10 +185,15 @@ def _policy() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running_gateway(folder: Path, **uvicorn_options: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    folder: Path, *, limits: Mapping[str, Any] | None = None, **uvicorn_options: Any
+) -> AsyncIterator[Gateway]:
+    """`limits` go over those of the configuration."""
     async with Toxic() as first, Toxic() as second:
+        configuration = _configuration(first, second)
+        configuration["limits"] |= limits or {}
         (folder / "policy.yaml").write_text(yaml.safe_dump(_policy()))
-        (folder / "headgate.yaml").write_text(yaml.safe_dump(_configuration(first, second)))
+        (folder / "headgate.yaml").write_text(yaml.safe_dump(configuration))
         settings = load_settings(folder / "headgate.yaml", {})
         built = {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
         backends = {name: backend for name, backend in built.items() if isinstance(backend, OpenAIWire)}
@@ -173,7 +201,7 @@ async def running_gateway(folder: Path, **uvicorn_options: Any) -> AsyncIterator
         server = uvicorn.Server(app.server_config(port=0, log_level="critical", **uvicorn_options))
         server.capture_signals = nullcontext  # type: ignore[method-assign]  # pytest's own stay in place
         serving = asyncio.create_task(server.serve())
-        await until(lambda: server.started or serving.done())
+        await until(lambda: serving.done() or (server.started and app.ledger.ready))
         port = server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
@@ -194,9 +222,10 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
 
 @pytest.fixture
 async def gateway(running: Gateway) -> AsyncIterator[Gateway]:
-    """The module's gateway with no kept connection, all breakers closed, nothing scripted, no row unread."""
+    """The module's gateway as if new: no kept connection, no failure remembered, no row unread."""
     running.drop_idle()
     running.app.caller.breakers = Breakers(running.backends, random=random.random)
+    running.app.caller._budget = RetryBudget(monotonic())
     await running.rows()
     yield running
     await running.at_rest()

@@ -13,7 +13,7 @@ OK = answer(b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}')
 GOOD = {"model": "one", **ASK}
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
     """Status, headers and JSON of an answer with a length."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
@@ -24,7 +24,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], An
 async def test_a_body_over_the_limit_by_its_length(gateway: Gateway) -> None:
     """A length over the limit is refused before a byte of the body is read, and the connection closed."""
     reader, writer = await gateway.connect(f"content-length: {MAX_BODY + 1}\r\n")
-    status, headers, said = await _answer(reader)
+    status, headers, said = await read_answer(reader)
     assert (status, said["error"]["code"], headers["connection"]) == (413, "request_too_large", "close")
     assert await reader.read() == b""
     writer.close()
@@ -35,7 +35,7 @@ async def test_a_body_over_the_limit_in_chunks(gateway: Gateway) -> None:
     """A body that does not say how long it is may not be longer either."""
     piece = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     reader, writer = await gateway.connect("transfer-encoding: chunked\r\n", piece * 3)  # and no end
-    status, _, said = await _answer(reader)
+    status, _, said = await read_answer(reader)
     assert (status, said["error"]["code"]) == (413, "request_too_large")
     writer.close()
     assert await gateway.rows() == []
@@ -52,7 +52,7 @@ async def test_a_body_of_just_the_limit(gateway: Gateway) -> None:
         ("transfer-encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
     ):
         reader, writer = await gateway.connect(head, sent)
-        assert (await _answer(reader))[0] == 200
+        assert (await read_answer(reader))[0] == 200
         writer.close()
     assert len(await gateway.rows()) == 2
 
@@ -60,7 +60,7 @@ async def test_a_body_of_just_the_limit(gateway: Gateway) -> None:
 async def test_a_slow_body(gateway: Gateway) -> None:
     """A body that does not come in time is a 408 in the envelope, and the connection is closed."""
     reader, writer = await gateway.connect("content-length: 100\r\n", b'{"model"')
-    status, headers, said = await _answer(reader)
+    status, headers, said = await read_answer(reader)
     assert (status, said["error"]["code"], headers["connection"]) == (408, "request_timeout", "close")
     assert await reader.read() == b""
     writer.close()
@@ -81,7 +81,7 @@ async def test_100_continue_for_clients(gateway: Gateway) -> None:
     reader, writer = await gateway.connect(f"content-length: {len(body)}\r\nexpect: 100-continue\r\n")
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
     writer.write(body)
-    assert (await _answer(reader))[0] == 200
+    assert (await read_answer(reader))[0] == 200
     writer.close()
     await gateway.row()
 
@@ -180,7 +180,7 @@ async def test_tags_are_only_words(gateway: Gateway, tags: str) -> None:
     reader, writer = await gateway.connect(
         f"x-headgate-tags: {tags}\r\ncontent-length: {len(body)}\r\n", body
     )
-    status, headers, _ = await _answer(reader)
+    status, headers, _ = await read_answer(reader)
     assert status == 200
     writer.close()
     row = await gateway.row()
@@ -208,7 +208,7 @@ async def test_the_privacy_header(gateway: Gateway, privacy: str, status: int) -
     reader, writer = await gateway.connect(
         f"x-headgate-privacy: {privacy}\r\ncontent-length: {len(body)}\r\n", body
     )
-    assert (await _answer(reader))[0] == status
+    assert (await read_answer(reader))[0] == status
     writer.close()
     rows = await gateway.rows()
     assert [row.outcome for row in rows] == {200: ["ok"], 403: ["refused"], 400: []}[status]
