@@ -33,8 +33,8 @@ format: $(READY) ## Format and mend what ruff can
 serve: $(READY) ## Start the gateway (CONFIG=headgate.yaml)
 	@$(BIN)/headgate serve --config $(or $(CONFIG),headgate.yaml)
 
-bench: ## Run every benchmark suite; `make bench-NAME` runs one
-	@for suite in $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py)); do \
+bench: ## Run every benchmark suite but the soak; `make bench-NAME` runs one
+	@for suite in $(filter-out soak,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[a-z]*.py))); do \
 		$(MAKE) --no-print-directory bench-$$suite || exit 1; done
 
 bench-%: $(READY)
