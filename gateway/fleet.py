@@ -70,15 +70,16 @@ class Fleet:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Reconciles until left."""
+        """Reconciles until left, if there are replicas."""
         await asyncio.to_thread(create_tables, self._engine)
-        loop = asyncio.create_task(self._reconciler.run())
+        loop = asyncio.create_task(self._reconciler.run()) if self._replicas.names else None
         try:
             yield
         finally:
-            loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await loop
+            if loop is not None:
+                loop.cancel()
+                with suppress(asyncio.CancelledError):
+                    await loop
             await self._replicas.aclose()
             self._engine.dispose()
 
