@@ -66,9 +66,12 @@ class Caller:
         candidates = list(decision.candidates)
         while True:
             try:
-                if resilience.hedge_after_s is None:
-                    return await self._with_retries(candidates.pop(0), resilience, request, record)
-                return await self._race(candidates, resilience, request, record)
+                if resilience.hedge_after_s is not None:
+                    return await self._race(candidates, resilience, request, record)
+                candidate = candidates.pop(0)
+                if resilience.retries:
+                    return await self._with_retries(candidate, resilience, request, record)
+                return await self._attempt(candidate, request, record)
             except BackendError as error:
                 if not candidates or error.error_class not in decision.fallback_on:
                     raise

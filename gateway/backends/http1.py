@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self.deadline = min(now + self._first_byte_s, self._until)
         self._outbox.write(self._transport, request)
         while not self._head_done:
-            await self._wait()
+            await self._news()
 
     def header(self, name: bytes) -> bytes:
         """The value of the answer's first header of that name, which is in small letters; b"" without one.
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """The next bytes of the body, as they came; b"" at its end. Raises HttpError when it breaks off."""
         while not self._chunks and not self._complete:
-            await self._wait()
+            await self._news()
         data = self._taken()
         self._go_on()
         return data
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._sink = sink
         self._go_on()
         while not self._complete:
-            await self._wait()
+            await self._news()
         if self._error is not None:  # of `sink`, at the last bytes
             raise self._error
 
@@ -194,14 +194,12 @@ class Connection(asyncio.Protocol):
         chunks, self._chunks, self._buffered = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _wait(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
+        """Done when something has changed. Raises what the exchange has failed with."""
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
