@@ -25,7 +25,7 @@ from gateway.errors import HeadgateError
 
 BEGUN, SETTLED = b"B", b"S"
 SEGMENT_BYTES = 8 << 20
-_READ_BYTES = 16 << 10  # what the reader decodes at a time, some 80 µs in which a writing thread may wait
+_READ_BYTES = 64 << 10  # what the reader decodes at a time: some 100 settled lines, see drain
 _HEAD = len(b"K cccccccc ")
 
 

@@ -30,9 +30,9 @@ from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
 from gateway.types import Entry, Outcome
 
 DAY_NS = 86_400 * 10**9
-# Rows bound at a time: the interpreter lock is kept from the hot path for some 50 µs, and SQLite before 3.32
-# takes 999 values in a statement.
-_PART = 30
+# Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. SQLite
+# before 3.32 takes 999 values in a statement.
+_PART = {"sqlite": 100 if sqlite3.sqlite_version_info >= (3, 32) else 30, "postgresql": 30}
 # Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
 _ROW_AT_FAULT = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeEncodeError)
 _DATABASE_DOWN = (exc.DBAPIError, exc.TimeoutError)  # whatever else a driver or the pool complains of
@@ -79,7 +79,7 @@ class Store:
     def __init__(self, url: str) -> None:
         """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
         self._engine = _engine(url)
-        if self._engine.dialect.name not in ("sqlite", "postgresql"):
+        if self._engine.dialect.name not in _PART:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
 
     def migrate(self) -> tuple[int, ...]:
@@ -99,7 +99,8 @@ class Store:
         if not rows:
             return 0
         with self._writing() as connection:
-            parts = (rows[i : i + _PART] for i in range(0, len(rows), _PART))
+            size = _PART[connection.dialect.name]
+            parts = (rows[i : i + size] for i in range(0, len(rows), size))
             return sum(self._insert_part(connection, part) for part in parts)
 
     def last(self, n: int) -> list[Entry]:
@@ -125,7 +126,7 @@ class Store:
         self._engine.dispose()
 
     def _insert_part(self, connection: Connection, rows: Sequence[Row]) -> int:
-        """SQLite gets one statement, since each takes the interpreter lock anew, against a busy event loop.
+        """SQLite gets one statement, since each waits for the interpreter lock anew: see drain.
 
         psycopg gets a short one for each row: it prepares that once and pipelines them.
         """
