@@ -155,9 +155,9 @@ class Gateway:
                 backend._pool._idle.pop().abort()
 
 
-def _configuration(first: Toxic, second: Toxic) -> dict[str, Any]:
+def _configuration(first: Toxic, second: Toxic, patience_s: float) -> dict[str, Any]:
     def backend(url: str, **timeouts: float) -> dict[str, Any]:
-        patient = {"connect_s": 20, "first_byte_s": 20, "between_bytes_s": 20}
+        patient = dict.fromkeys(("connect_s", "first_byte_s", "between_bytes_s"), patience_s)
         return {"kind": "openai", "zone": "cloud", "url": url, "models": ["*"], **patient, **timeouts}
 
     return {
@@ -186,11 +186,15 @@ def _policy() -> dict[str, Any]:
 
 @asynccontextmanager
 async def running_gateway(
-    folder: Path, *, limits: Mapping[str, Any] | None = None, **uvicorn_options: Any
+    folder: Path,
+    *,
+    limits: Mapping[str, Any] | None = None,
+    patience_s: float = 20,
+    **uvicorn_options: Any,
 ) -> AsyncIterator[Gateway]:
-    """`limits` go over those of the configuration."""
+    """`limits` go over those of the configuration; `patience_s` is how long it waits for most backends."""
     async with Toxic() as first, Toxic() as second:
-        configuration = _configuration(first, second)
+        configuration = _configuration(first, second, patience_s)
         configuration["limits"] |= limits or {}
         (folder / "policy.yaml").write_text(yaml.safe_dump(_policy()))
         (folder / "headgate.yaml").write_text(yaml.safe_dump(configuration))

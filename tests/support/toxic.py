@@ -63,6 +63,7 @@ class Toxic:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self._plays: deque[Play] = deque()
+        self.otherwise: Play | None = None  # what connections do that nobody scripted, if they may
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self.connections = 0  # accepted so far
@@ -114,8 +115,9 @@ class Toxic:
         self._tasks.add(task)
         self.connections += 1
         try:
-            assert self._plays, "a connection that nobody scripted"
-            await self._plays.popleft()(Peer(reader, writer))
+            play = self._plays.popleft() if self._plays else self.otherwise
+            assert play, "a connection that nobody scripted"
+            await play(Peer(reader, writer))
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
