@@ -97,6 +97,10 @@ class Fuzz:
         gateway.second.otherwise = self._play
         logging.getLogger().addHandler(self.faults)
 
+    def close(self) -> None:
+        self.gateway.first.otherwise = self.gateway.second.otherwise = None
+        logging.getLogger().removeHandler(self.faults)
+
     async def batch(self, seeds: range) -> None:
         """Raises AssertionError with a small case that fails."""
         cases = [Case.of(seed) for seed in seeds]
@@ -337,7 +341,7 @@ async def run(seconds: float, seed: int, folder: Path) -> None:
                 flush=True,
             )
         print(f"\n{fuzz.cases} cases in {spent:.0f} s, {fuzz.cases / spent:.0f}/s: nothing found")
-        gateway.first.otherwise = gateway.second.otherwise = None
+        fuzz.close()
 
 
 if __name__ == "__main__":
