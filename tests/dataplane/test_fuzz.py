@@ -17,7 +17,7 @@ async def test_a_short_fuzz(tmp_path: Path) -> None:
         fuzz = Fuzz(gateway)
         for batch in range(4):
             await fuzz.batch(range(batch * BATCH, (batch + 1) * BATCH))
-        gateway.first.otherwise = gateway.second.otherwise = None
+        fuzz.close()
 
 
 def test_the_same_seed_is_the_same_case() -> None:

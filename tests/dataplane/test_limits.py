@@ -67,6 +67,38 @@ async def test_a_slow_body(gateway: Gateway) -> None:
     assert await gateway.rows() == []
 
 
+async def test_a_slow_head(gateway: Gateway) -> None:
+    """Neither a head nor silence on a new connection may take for ever."""
+    for sent, status in ((b"POST /v1/chat/comp", b"HTTP/1.1 408 "), (b"", b"")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(sent)
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(status)
+        writer.close()
+    assert await gateway.rows() == []
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["endless", "whole"])
+@pytest.mark.parametrize("lines", [["x: " + "y" * 70_000], ["x: y"] * 129, ["x: " + "y" * 999] * 66])
+async def test_a_head_too_large(gateway: Gateway, lines: list[str], whole: bool) -> None:
+    """431 by its size or its lines; one that never ends is refused for its size."""
+    head = "\r\n".join([*lines, "content-length: 2", "", ""])
+    reader, writer = await gateway.connect(head if whole else "x: " + "y" * 70_000, b"{}" if whole else b"")
+    status, headers, said = await read_answer(reader)
+    assert (status, said["error"]["code"], headers["connection"]) == (431, "headers_too_large", "close")
+    writer.close()
+    assert await gateway.rows() == []
+
+
+async def test_endless_trailers(gateway: Gateway) -> None:
+    """What comes after a body, or beside it, is limited too."""
+    reader, writer = await gateway.connect("transfer-encoding: chunked\r\n", b"2\r\n{}\r\n0\r\n")
+    line = b"x: " + b"y" * 1000 + b"\r\n"
+    writer.write(line * 250)
+    assert (await read_answer(reader))[0] == 413
+    writer.close()
+    assert await gateway.rows() == []
+
+
 async def test_a_client_that_leaves_in_mid_body(gateway: Gateway) -> None:
     """Half a request is none: nothing is called, nothing recorded."""
     _, writer = await gateway.connect("content-length: 100\r\n", b'{"model"')
