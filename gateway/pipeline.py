@@ -117,6 +117,8 @@ class Pipeline:
             async with asyncio.timeout(deadline - time.perf_counter()):
                 await self._answer(decision, request, reply, record)
         except TimeoutError:
+            if record.over:  # only its upstream was still being seen off
+                return
             seconds = decision.resilience.deadline_s
             message = f"The route's deadline of {seconds:g} s has passed."
             if not record.begun:

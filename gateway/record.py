@@ -95,6 +95,9 @@ class Record:
         self._parts.observers.metrics.in_flight.dec()
         if error is not None:
             self._ended_by(error)
+        elif self._outcome is Outcome.CLIENT_CLOSED:  # the deadline passed after the stream's own end
+            failed = self._meter is not None and self._meter.failed
+            self._outcome = Outcome.INTERRUPTED if failed else Outcome.OK
         entry = self._settled()
         self._parts.ledger.settle(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
@@ -143,6 +146,12 @@ class Record:
     def begun(self) -> bool:
         """Whether an answer has begun: no other may take its place any more."""
         return self._answering is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether the client has the whole answer, or knows that it never will."""
+        said = self._meter is not None and (self._meter.done or self._meter.failed)
+        return said or self._outcome is not Outcome.CLIENT_CLOSED
 
     def completed(self) -> None:
         self._outcome = Outcome.OK

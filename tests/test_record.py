@@ -270,6 +270,21 @@ def test_a_client_that_left_a_stream(desk: Desk, clock: Clock) -> None:
     )
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["the client leaves", "its deadline passes"])
+def test_a_stream_that_is_whole_is_whole(desk: Desk, left: bool) -> None:
+    """After [DONE] nobody is owed anything: who hangs up then has had the answer."""
+    with suppress(asyncio.CancelledError), desk.record() as record:
+        attempt = record.attempt(RENTED)
+        meter = StreamMeter(strip_usage=True)
+        record.answering(attempt, 200, meter)
+        assert not record.over
+        meter.feed(b"data: [DONE]\n\n")
+        assert record.over
+        if left:
+            raise asyncio.CancelledError
+    assert desk.row.outcome == "ok"
+
+
 @pytest.mark.parametrize(("began", "outcome", "status"), [(False, "failed", 500), (True, "interrupted", 200)])
 def test_a_fault_of_ours(desk: Desk, began: bool, outcome: str, status: int) -> None:
     """A bug of the gateway's leaves one row, and nothing in flight."""

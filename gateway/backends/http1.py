@@ -308,6 +308,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._resting = False  # the timer is for idle ones
 
     def idle(self) -> Connection | None:
         """A connection that was used before, and so may turn out stale."""
@@ -346,17 +347,23 @@ class Pool:
 
     def _out(self, connection: Connection) -> Connection:
         self._busy.add(connection)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if self._timer is None or self._resting:
+            self._look_in(TICK_S)
         return connection
+
+    def _look_in(self, after_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._resting = after_s > TICK_S
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._tick)
 
     def _tick(self) -> None:
         """Holds busy connections to their time limits and closes idle ones; rests when there is none."""
+        self._timer = None
+        if self._busy or self._idle:  # first: no limit may be lost to what goes wrong below
+            self._look_in(TICK_S if self._busy else IDLE_TICK_S)
         now = monotonic()
         for connection in list(self._busy):
             connection.expire(now)
         while self._idle and not self._usable(self._idle[0]):
             self._idle.pop(0).abort()
-        wait = TICK_S if self._busy else IDLE_TICK_S
-        alive = self._busy or self._idle
-        self._timer = asyncio.get_running_loop().call_later(wait, self._tick) if alive else None

@@ -6,8 +6,11 @@ requests in flight this takes 6 of 44 µs off a request.
 """
 
 import asyncio
+import logging
 import weakref
 from typing import ClassVar
+
+log = logging.getLogger("headgate.backends")
 
 
 class Outbox:
@@ -37,5 +40,10 @@ class Outbox:
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:  # whatever it is, it is this one's alone: the others must have theirs
+                log.exception("a write failed; its connection is closed")
+                transport.abort()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -51,9 +52,14 @@ def _serve_alone(settings: Settings, source: str) -> None:
     listener.listen(BACKLOG)
     _settle_in()
     typer.echo(f"headgate on {url(listener)}, policy {app.policy.label}")
-    uvicorn.Server(app.server_config(backlog=BACKLOG, timeout_graceful_shutdown=GRACE_S)).run(
-        sockets=[listener]
-    )
+    server = uvicorn.Server(app.server_config(backlog=BACKLOG, timeout_graceful_shutdown=GRACE_S))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _heard)  # uvicorn's own stand in its place until the orderly end
+    server.run(sockets=[listener])
+
+
+def _heard(*_: object) -> None:
+    """uvicorn raises the signal that ended it once more: by then nothing is left to end."""
 
 
 def _serve_as_worker(settings: Settings, source: str) -> None:

@@ -282,6 +282,9 @@ def _check_answers(case: Case, answered: bytes) -> None:
     assert case.answered is None or finals == 1, f"{finals} answers: {answered!r}"
 
 
+_FRAMING = re.compile(rb"\r\n[0-9A-Fa-f]+[^\r\n]*\r\n")  # between two chunks: an event may lie in both
+
+
 def _check_stream(case: Case, events: bytes) -> None:
     done = re.search(rb"^data: ?\[DONE\]", events, re.MULTILINE)
     failed = re.search(rb'^data: ?\{\s*"error"\s*:', events, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A whole gateway with everybody looking on: each request is told of once, in each place, without its content."""
+"""A whole gateway with everybody looking on: each request is told of once in each place, and no content."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ASK = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": SAID}]}
 
 
 def test_every_request_is_told_of_once(tmp_path: Path) -> None:
-    """An answer, a bad body, a bad key and a denial: four lines, and a span for each of the two with a row."""
+    """An answer, a bad body, a bad key and a denial: four lines, and a span for the two with a row."""
     collector, log = Collector(), tmp_path / "access.jsonl"
     changes = {"access_log": str(log), "telemetry": {"otlp": collector.url, "sample": 1.0}}
     try:
