@@ -30,9 +30,13 @@ from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
 from gateway.types import Entry, Outcome
 
 DAY_NS = 86_400 * 10**9
-# Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. SQLite
-# before 3.32 takes 999 values in a statement.
-_PART = {"sqlite": 100 if sqlite3.sqlite_version_info >= (3, 32) else 30, "postgresql": 30}
+# Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. Few
+# sizes, since a prepared statement of 100 rows takes hundreds of KB, and sqlite3 keeps one for each size.
+# SQLite before 3.32 takes 999 values in a statement.
+_PARTS = {
+    "sqlite": (100, 10, 1) if sqlite3.sqlite_version_info >= (3, 32) else (30, 5, 1),
+    "postgresql": (30, 5, 1),
+}
 # Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
 _ROW_AT_FAULT = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeEncodeError)
 _DATABASE_DOWN = (exc.DBAPIError, exc.TimeoutError)  # whatever else a driver or the pool complains of
@@ -79,7 +83,7 @@ class Store:
     def __init__(self, url: str) -> None:
         """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
         self._engine = _engine(url)
-        if self._engine.dialect.name not in _PART:
+        if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
 
     def migrate(self) -> tuple[int, ...]:
@@ -99,8 +103,7 @@ class Store:
         if not rows:
             return 0
         with self._writing() as connection:
-            size = _PART[connection.dialect.name]
-            parts = (rows[i : i + size] for i in range(0, len(rows), size))
+            parts = _parted(rows, _PARTS[connection.dialect.name])
             return sum(self._insert_part(connection, part) for part in parts)
 
     def last(self, n: int) -> list[Entry]:
@@ -152,6 +155,15 @@ class Store:
             raise RowRefused(f"{type(e).__name__}: {_short(e)}") from e
         except _DATABASE_DOWN as e:
             raise StoreUnavailable(_short(e)) from e
+
+
+def _parted(rows: Sequence[Row], sizes: Sequence[int]) -> Iterator[Sequence[Row]]:
+    """All of `rows` in order, in parts of these sizes, which fall to one."""
+    start = 0
+    for size in sizes:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
 
 
 @cache
