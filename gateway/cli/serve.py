@@ -43,7 +43,7 @@ def _settle_in() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(5_000, 10, 5)
 
 
 def _serve_alone(settings: Settings, source: str) -> None:
