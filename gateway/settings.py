@@ -344,12 +344,17 @@ def _loopback(host: str) -> bool:
 def _own_network(host: str) -> bool:
     """Whether `host` is an address that is not public."""
     try:
-        address = ipaddress.ip_address(host)
+        return is_local(host)
     except ValueError:
         return host == "localhost"
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_loopback or address.is_private or address in _SHARED
+
+
+def is_local(address: str) -> bool:
+    """Whether an IP address is of this machine or of a private network. Raises ValueError: it is none."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip.is_loopback or ip.is_private or ip.is_link_local or ip in _SHARED
 
 
 def _mappings(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ What happens on the wire is tested in dataplane/; here a backend is a list of wh
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from gateway.admission import Keys, hash_key
-from gateway.backends.base import Sink, Source, UpstreamRequest
+from gateway.backends.base import Source, UpstreamRequest
 from gateway.calls import Caller, Upstream
 from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, Unauthenticated
 from gateway.ledger.charges import ByToken
@@ -29,7 +29,7 @@ from gateway.resilience.slots import Slots
 from gateway.types import Entry, Principal
 from router_policies.load import load
 from router_policies.types import BackendInfo, Catalog, ErrorClass, PrivacyClass, Snapshot, Zone
-from tests.support.upstream import body_of
+from tests.support.upstream import Response
 
 HOME = Zone(name="home", ceiling=PrivacyClass.RESTRICTED, local=True)
 CLOUD = Zone(name="cloud", ceiling=PrivacyClass.INTERNAL)
@@ -55,35 +55,6 @@ POLICY = {
 SECRET = "my card is 4111 1111 1111 1111"
 WHOLE = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
 TOKEN, DONE = b'data: {"choices":[{}]}\n\n', b"data: [DONE]\n\n"
-
-
-class Response:
-    """Says what it was given, then ends or raises."""
-
-    status, content_type = 200, "application/json"
-
-    def __init__(self, parts: Sequence[bytes | Exception]) -> None:
-        self._parts, self.closed = deque(parts), False
-
-    async def read(self) -> bytes:
-        part = self._parts.popleft() if self._parts else b""
-        if isinstance(part, Exception):
-            raise part
-        return part
-
-    async def read_all(self, limit: int) -> bytes:
-        return await body_of(self)
-
-    async def pump(self, sink: Sink) -> None:
-        while part := await self.read():
-            sink(part)
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    async def aclose(self) -> None:
-        self.closed = True
 
 
 class Scripted:

@@ -10,7 +10,6 @@ checks it again.
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl as tls
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +20,12 @@ from typing import TypeVar
 import httpx
 
 from gateway.errors import ConfigError, EgressRefused
+from gateway.settings import is_local
 from router_policies.types import Permit, Zone
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
 
 
 def check(permit: Permit | None, *, call_id: str, backend: str, zone: Zone) -> None:
@@ -150,14 +149,7 @@ def _addresses(found: Iterable[tuple[object, ...]]) -> list[str]:
 
 
 def _public(addresses: Iterable[str]) -> list[str]:
-    return [address for address in addresses if not _is_local(address)]
-
-
-def _is_local(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip.is_loopback or ip.is_private or ip.is_link_local or ip in _SHARED
+    return [address for address in addresses if not is_local(address)]
 
 
 def _plain(host: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from gateway.backends.base import Sink, UpstreamRequest
+from gateway.backends.base import UpstreamRequest
 from gateway.calls import Caller, Upstream
 from gateway.errors import BackendError
 from gateway.ledger.charges import ByToken
@@ -22,37 +22,11 @@ from gateway.resilience.retry import RetryBudget
 from gateway.resilience.slots import Slots
 from gateway.types import Call, Classification, Entry, Principal
 from router_policies.types import Candidate, Decision, ErrorClass, Facts, PrivacyClass, Resilience, Zone
-from tests.support.upstream import body_of
+from tests.support.upstream import Response
 
 WHOLE = b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
 NAMES = ("a", "b", "c")
 LEAD_ON = frozenset({"connection", "timeout", "rate_limit", "server_error"})
-
-
-class Response:
-    status, content_type = 200, "application/json"
-
-    def __init__(self, body: bytes, closing: asyncio.Event | None) -> None:
-        self._parts, self._closing, self.closed = deque([body]), closing, False
-
-    async def read(self) -> bytes:
-        return self._parts.popleft() if self._parts else b""
-
-    async def read_all(self, limit: int) -> bytes:
-        return await body_of(self)
-
-    async def pump(self, sink: Sink) -> None:
-        while part := await self.read():
-            sink(part)
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    async def aclose(self) -> None:
-        self.closed = True
-        if self._closing is not None:
-            await self._closing.wait()
 
 
 class Scripted:
@@ -80,7 +54,7 @@ class Scripted:
             said = said[1]
         if isinstance(said, BaseException):
             raise said
-        self.answers.append(Response(said, self.closing))
+        self.answers.append(Response([said], self.closing))
         return self.answers[-1]
 
     async def aclose(self) -> None: ...
