@@ -240,6 +240,20 @@ def test_vllm_answers_as_openai_would(running: Running) -> None:
         running.ask("sluice-4m", messages=[{"role": "user", "content": "x " * 3000}])
 
 
+def test_vllm_answers_the_responses_api(running: Running) -> None:
+    """Whole and streamed, with its usage in the ledger; private input stays on it here too."""
+    asked = "please my card is 4111 1111 1111 1111"
+    text: Any = {"model": "sluice-4m", "input": asked, "max_output_tokens": 8}
+    whole = running.client.responses.with_raw_response.create(**text)
+    assert whole.headers["x-headgate-backend"] == "vllm"
+    assert whole.headers["x-headgate-privacy-class"] == "restricted"
+    assert whole.parse().usage.output_tokens > 0
+    kinds = [event.type for event in running.client.responses.create(**text, stream=True)]
+    assert kinds[0] == "response.created"
+    assert kinds[-1] in ("response.completed", "response.incomplete")
+    assert any(kind.endswith(".delta") for kind in kinds)
+
+
 def test_a_bad_adapter_changes_nothing(running: Running, trained: Mapping[str, Path]) -> None:
     """An adapter of another base is refused by its probe, by name, and the alias stays where it was."""
     before = running.release(trained["v1"])
