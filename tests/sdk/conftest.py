@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator
 
+import openai
 import pytest
 
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import KEY, Stack, running_stack
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running_stack(tmp_path_factory.mktemp("sdk")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=stack.url, api_key=KEY, max_retries=0, timeout=20) as sdk:
+        yield sdk
 
 
 @pytest.fixture(autouse=True)

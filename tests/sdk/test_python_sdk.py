@@ -1,6 +1,5 @@
 """The real OpenAI SDK for Python against the gateway: it behaves as against OpenAI."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -41,12 +40,6 @@ SCHEMA: Any = {
         },
     },
 }
-
-
-@pytest.fixture(scope="module")
-def client(stack: Stack) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=stack.url, api_key=KEY, max_retries=0, timeout=20) as sdk:
-        yield sdk
 
 
 def test_chat(client: openai.OpenAI) -> None:

@@ -1,6 +1,5 @@
 """The Responses API through the real OpenAI SDK for Python: it behaves as against OpenAI."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 
 from gateway.backends.fake_calls import Behaviour
 from tests.support.openai_schema import assert_valid
-from tests.support.stack import KEY, Stack
+from tests.support.stack import Stack
 
 MODEL = "gpt-4o-mini"
 HELLO = "Say hello to the team."
@@ -40,12 +39,6 @@ SCHEMA: Any = {
         },
     }
 }
-
-
-@pytest.fixture(scope="module")
-def client(stack: Stack) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=stack.url, api_key=KEY, max_retries=0, timeout=20) as sdk:
-        yield sdk
 
 
 def test_response(client: openai.OpenAI, stack: Stack) -> None:
