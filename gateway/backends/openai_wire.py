@@ -75,31 +75,23 @@ class OpenAIWire:
 
     async def _exchange(self, request: bytes) -> Connection:
         """Once more, on a new connection, when a kept one turns out to have been closed meanwhile."""
-        connection = self._pool.idle()
-        if connection is not None:
+        kept = self._pool.idle()
+        if kept is not None:
             try:
-                await connection.exchange(request)
+                return await self._ask(kept, request)
             except HttpError as error:
-                self._give_up(connection)
                 if error.answered or isinstance(error, Silent):
                     raise
-            except BaseException:
-                self._give_up(connection)
-                raise
-            else:
-                return connection
-        connection = await self._pool.open()
+        return await self._ask(await self._pool.open(), request)
+
+    async def _ask(self, connection: Connection, request: bytes) -> Connection:
         try:
             await connection.exchange(request)
-        except BaseException:
-            self._give_up(connection)
+        except BaseException:  # also cancelled: the answer to an abandoned exchange must reach nobody
+            connection.abort()
+            self._pool.release(connection)
             raise
         return connection
-
-    def _give_up(self, connection: Connection) -> None:
-        """The answer to an abandoned exchange must reach nobody, also where it was cancelled."""
-        connection.abort()
-        self._pool.release(connection)
 
     def _failed(self, error: OSError | HttpError) -> BackendError:
         if isinstance(error, TimeoutError | Silent):

@@ -168,11 +168,8 @@ class HotProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Ends with the present answer; an idle client may have a request on its way, and has it answered."""
         self._draining = True
-        if self._exchange is not None:
-            self._exchange.keep_alive = False
-        elif self._busy:
-            self.cycle.keep_alive = False
-        elif not self._arriving:
+        self._end_with_this_answer()
+        if not (self._busy or self._arriving):
             self.deadline = self.loop.time() + self._limits.drain
 
     def expire(self, now: float) -> None:
@@ -211,7 +208,7 @@ class HotProtocol(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_message_begin(self) -> None:
-        if self._exchange is not None or self._busy:
+        if self._busy:
             self._turn_deaf()
             return
         self.url, self.headers = b"", []
@@ -340,6 +337,9 @@ class HotProtocol(HttpToolsProtocol):
         """What more this client sends is not read, and its connection ends with the present answer."""
         self._deaf = True
         self.url, self.headers = b"", []  # what the parser still tells of is no part of that request
+        self._end_with_this_answer()
+
+    def _end_with_this_answer(self) -> None:
         if self._exchange is not None:
             self._exchange.keep_alive = False
         elif self._busy_cold:
