@@ -4,11 +4,14 @@ A check takes what a pattern matched (ASCII) and yields the spans in it that hol
 """
 
 import ipaddress
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from math import log2
 
 import re2
 from stdnum import iban, luhn, numdb
+from stdnum.gb import nhs
 from stdnum.us import ssn
 
 Spans = Iterator[tuple[int, int]]
@@ -16,6 +19,10 @@ Check = Callable[[str], Spans]
 
 _SEPARATORS = str.maketrans("", "", " .-/()\t")
 _DATE = re2.compile(r"\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d|(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}")
+_NO_MAC_SEPARATORS = str.maketrans("", "", ":-.")
+# What else a dot parts: these are top-level domains as well.
+_FILE_ENDINGS = frozenset("py rs sh md pl cc so ps in is at am it no my".split())
+_WORDY = re2.compile(r"(?:[a-z]{3,12}[_./-]){3}|(?i:example|placeholder|your[_-])")
 _LONG_CARDS = (16, 17, 18, 19)
 _MAESTRO = (16, 12, 13, 14, 15, 17, 18, 19)
 # Issuer prefix -> lengths of its card numbers, the usual one first. The longest prefix that fits counts.
@@ -26,7 +33,7 @@ _ISSUERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(["300", "301", "302", "303", "304", "305", "309", "36", "38", "39"], (14, 16)),
     **dict.fromkeys(["35", "62", "6011", "644", "645", "646", "647", "648", "649", "65"], _LONG_CARDS),
     **dict.fromkeys(["2200", "2201", "2202", "2203", "2204"], _LONG_CARDS),
-    **dict.fromkeys(["50", "56", "57", "58", "6"], _MAESTRO),
+    **dict.fromkeys(["0604", "50", "56", "57", "58", "6"], _MAESTRO),
 }
 _GROUPED_LENGTHS = frozenset({14, 15, 16, 19})
 
@@ -68,6 +75,10 @@ def compact(is_valid: Callable[[str], bool]) -> Check:
 
 def us_ssn(digits: str) -> bool:
     return bool(ssn.is_valid(f"{digits[:3]}-{digits[3:5]}-{digits[5:]}"))
+
+
+def uk_nhs(digits: str) -> bool:
+    return bool(nhs.is_valid(digits))
 
 
 def card(run: str) -> Spans:
@@ -146,3 +157,49 @@ def ipv6(matched: str) -> Spans:
         return
     if matched.find(":") >= 3 and any(map(str.isdigit, matched)):
         yield 0, len(matched)
+
+
+def mac(matched: str) -> Spans:
+    """Not all zeros or all ones, nor digits alone: dates and times in pairs look so."""
+    digits = matched.lower().translate(_NO_MAC_SEPARATORS)
+    if len(set(digits)) > 1 and not digits.isdigit():
+        yield 0, len(matched)
+
+
+def urls(matched: str) -> Spans:
+    """Without the punctuation that ends the sentence, or a bracket that begins before it."""
+    end = len(matched.rstrip(".,;:!?*"))
+    if matched[end - 1] in ")]" and matched.count("(") + matched.count("[") == 0:
+        end -= 1
+    yield 0, end
+
+
+def domains(matched: str) -> Spans:
+    """Names of hosts, not of files, modules or initials: those in lower case or well known at their end."""
+    host = matched.split("/", 1)[0]
+    labels = host.split(".")
+    if max(map(len, labels)) >= 3 and labels[-1].lower() not in _FILE_ENDINGS and not host.replace(".", "").isdigit():
+        yield 0, len(matched.rstrip(".,;:!?*)]"))
+
+
+def assigned(matched: str) -> Spans:
+    """Values that look drawn at random: letters and digits, many different ones, and no words in a row."""
+    value = matched.rstrip(".=")
+    digits = sum(map(str.isdigit, value))
+    if digits >= 2 and len(value) - digits >= 2 and _entropy(value) >= 3.2 and not _WORDY.search(value):
+        yield 0, len(matched)
+
+
+def passwords(matched: str) -> Spans:
+    """Values that no word is: letters beside digits or signs, and no variable, call or path."""
+    value = matched.rstrip(".,:?*")
+    letters = any(map(str.isalpha, value))
+    others = any(map(str.isdigit, value)) or any(sign in value for sign in "!@#$%^&*+=~|")
+    if len(value) >= 6 and letters and others and value[0] not in "$%&@/\\*-=:" and "://" not in value:
+        yield 0, len(value)
+
+
+def _entropy(text: str) -> float:
+    """Shannon's, in bits a character."""
+    size = len(text)
+    return -sum(n / size * log2(n / size) for n in Counter(text).values())

@@ -144,7 +144,8 @@ def _report(detector: Detector, texts: Sequence[str]) -> _Report:
     privacy = PrivacyClass.PUBLIC
     try:
         for text in texts:
-            findings = _checked(detector.scan(text), len(text))
+            found = _checked(detector.scan(text), len(text))
+            findings = [finding for finding in found if finding.privacy > PrivacyClass.PUBLIC]
             if not findings:
                 continue
             counts |= Counter(finding.kind for finding in findings)

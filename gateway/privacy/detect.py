@@ -2,38 +2,28 @@
 
 The text is folded (`fold.py`) and then read as one byte per character, "?" for all beyond ASCII:
 a place in the bytes is a place in the folded text, and the patterns are ASCII throughout. What is
-percent-encoded or in base64 is decoded once and searched as well; a finding there spans the whole
-encoded token.
+encoded in it (`encoded.py`) is decoded and searched as well, to a bounded depth.
 
-Few texts hold anything, so the question is asked three times, each time more dearly: `clears` looks
-for signs in all of a request at once, `_search` whether any pattern matches, and only then each
-pattern has its own pass.
+Few texts hold anything, so the question is asked three times, each time more dearly: `clears` and
+`scan` look for signs of anything at once, then each group of scans for its own sign, and only then
+each scan has its pass.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.errors import ConfigError
-from gateway.privacy.fold import Layer, fold, layers, origins
-from gateway.privacy.patterns import (
-    ADDRESSES,
-    ANY,
-    CLASSES,
-    NUMBERS,
-    SECRETS,
-    SEVEN_DIGITS,
-    SIGNS,
-    WORDS,
-    Alternative,
-    Scan,
-)
+from gateway.privacy.encoded import decode
+from gateway.privacy.fold import fold, origins
+from gateway.privacy.patterns import CLASSES, GROUPS, LINKS, SIGNS
+from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.types import PrivacyClass
 
+# How many encodings may be wrapped around each other. Each level is at most 2.3 times as long as the last one.
+MAX_LAYERS = 3
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
 
@@ -93,52 +83,62 @@ class StructuredDetector:
         self._classes = {**CLASSES, **(classes or {})}
 
     def clears(self, pieces: str) -> bool:
-        """Whether there is no sign of anything. Signs are in identifiers, and those in one piece each."""
+        """Whether there is no sign of anything. Signs are in identifiers or their words, and those in one piece."""
         return SIGNS.search(_bytes_of(fold(pieces))) is None
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
+        return tuple(_outermost(self._read(text, MAX_LAYERS)))
+
+    def _read(self, text: str, layers: int) -> Sequence[Finding]:
+        """What is in `text` and in `layers` layers of encoding."""
         folded = fold(text)
         raw = _bytes_of(folded)
-        found = list(self._search(raw))
-        found += self._decoded(tuple(layers(raw)))
+        found = list(self._linked(raw))
+        if SIGNS.search(raw):
+            found += self._search(raw)
+            decoded = decode(raw) if layers else None
+            if decoded:
+                for finding in self._read(decoded.text, layers - 1):
+                    start, end = decoded.origin(finding.start, finding.end)
+                    found.append(replace(finding, start=start, end=end))
         if found and folded is not text:
             places = origins(text)
             found = [replace(f, start=places[f.start], end=places[f.end - 1] + 1) for f in found]
-        return tuple(_outermost(found))
+        return found
 
-    def _decoded(self, encoded: Sequence[Layer]) -> Iterator[Finding]:
-        """What is found in the decoded layers, all read as one text: a search has a price of its own."""
-        texts = [_bytes_of(fold(layer.text)) + b"\n" for layer in encoded]
-        ends = list(accumulate(map(len, texts)))
-        for finding in self._search(b"".join(texts)) if texts else ():
-            first, last = bisect_right(ends, finding.start), bisect_right(ends, finding.end - 1)
-            yield replace(finding, start=encoded[first].start, end=encoded[last].end)
+    def _linked(self, raw: bytes) -> Iterator[Finding]:
+        if LINKS.gate(raw) is not None:
+            for scan in LINKS.scans:
+                yield from self._matches(scan, raw)
 
     def _search(self, raw: bytes) -> Iterator[Finding]:
         parted = _part(raw)
-        if ANY.search(raw) or (parted != raw and ANY.search(parted)):
-            yield from self._search_one_by_one(raw, parted)
-        else:
-            yield from self._matches(ADDRESSES, raw)
-
-    def _search_one_by_one(self, raw: bytes, parted: bytes) -> Iterator[Finding]:
-        for scan in (*SECRETS, ADDRESSES):
-            yield from self._matches(scan, raw)
-        for scan in (*WORDS, *(NUMBERS if SEVEN_DIGITS.search(parted) else ())):
-            yield from self._matches(scan, parted)
+        for group in GROUPS:
+            if group.gate(raw) is not None:
+                for scan in group.scans:
+                    yield from self._matches(scan, parted if group.parted else raw)
 
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
-        if not all(literal in raw for literal in scan.needs):
-            return
         place = 0
-        while match := scan.pattern.search(raw, place):
+        while match := _next(scan, raw, place):
             place = match.start() + 1
             alternative, start, end = _matched(scan, match)
-            kind, confidence = alternative.kind, alternative.confidence
-            for first, last in alternative.check(raw[start:end].decode("ascii")):
+            for first, last, kind, confidence in alternative.read(raw[start:end].decode("ascii")):
                 place = start + last
                 yield Finding(start + first, place, kind, self._classes[kind], confidence)
+
+
+def _next(scan: Scan, raw: bytes, place: int) -> Any:
+    """The next match; where there is `first`, it tells the places to look at."""
+    if scan.first is None:
+        return scan.pattern.search(raw, place)
+    while begun := scan.first.search(raw, place):
+        match = scan.pattern.match(raw, begun.start())
+        if match:
+            return match
+        place = begun.start() + 1
+    return None
 
 
 def _bytes_of(folded: str) -> bytes:

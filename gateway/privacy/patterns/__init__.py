@@ -1,0 +1,63 @@
+"""What structured identifiers and secrets look like, and how sensitive each kind is.
+
+Most texts hold nothing, and one pass should be enough to see that: `SIGNS` asks for what none of
+these can be without, be it as little as an "@". Together the signs stay a small automaton: within
+RE2's memory, so never its slower search. Only for groups whose own sign is there are their scans run.
+
+The checksums are python-stdnum's, the numbering plans those of phonenumbers.
+"""
+
+from gateway.privacy.encoded import ENCODED
+from gateway.privacy.patterns import contact, identity, named, payment, secrets
+from gateway.privacy.patterns.contact import DIGITS
+from gateway.privacy.patterns.shape import Group, either, group, scan
+from router_policies.types import PrivacyClass
+
+_CODES = group(
+    scan(payment.IBANS, identity.CODICE_FISCALE),
+    sign=r"[A-Za-z]{2}\d\d|[A-Za-z0-9]{16}",
+)
+_NUMBERS = group(
+    payment.CARDS,
+    identity.SHAPED,
+    scan(identity.NIR),
+    contact.PHONES,
+    # Shapes with letters may have fewer digits in a row.
+    sign=rf"{DIGITS}|[A-Za-z]{{2}}[ _]?\d\d[ _]?\d\d|[A-Za-z]{{4}}-?\d|[A-Za-z]\d{{6}}|\d{{6}}[+A-Za-z]",
+)
+
+# In the order of their findings where these are alike.
+GROUPS: tuple[Group, ...] = (
+    *secrets.GROUPS,
+    contact.ADDRESSES,
+    payment.WALLETS,
+    _CODES,
+    contact.NETWORK,
+    _NUMBERS,
+    named.NAMES,
+    named.DATES,
+    named.CODES,
+)
+# Looked for beside the others; harmless in themselves, so that no sign gives them away.
+LINKS = contact.LINKS
+# Without this in a text there is nothing to find in it, encoded or not.
+SIGNS = either(ENCODED, *sorted({found.sign for found in GROUPS}))
+
+_CLASSES = {
+    "url": PrivacyClass.PUBLIC,
+    "ip_address": PrivacyClass.INTERNAL,
+    "mac_address": PrivacyClass.INTERNAL,
+    "bic": PrivacyClass.INTERNAL,
+    "email": PrivacyClass.CONFIDENTIAL,
+    "phone": PrivacyClass.CONFIDENTIAL,
+    "date_of_birth": PrivacyClass.CONFIDENTIAL,
+    "crypto_wallet": PrivacyClass.CONFIDENTIAL,
+}
+# Kind -> class. Whatever identifies a person to a state or a bank, or opens a door, is restricted.
+CLASSES: dict[str, PrivacyClass] = {
+    kind: _CLASSES.get(kind, PrivacyClass.RESTRICTED)
+    for found in (*GROUPS, LINKS)
+    for looked in found.scans
+    for alternative in looked.alternatives
+    for kind in sorted(alternative.kinds)
+}
