@@ -122,11 +122,11 @@ class StructuredDetector:
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
         place = 0
         while match := _next(scan, raw, place):
-            place = match.start() + 1
             alternative, start, end = _matched(scan, match)
+            place = end if scan.disjoint else match.start() + 1
             for first, last, kind, confidence in alternative.read(raw[start:end].decode("ascii")):
-                place = start + last
-                yield Finding(start + first, place, kind, self._classes[kind], confidence)
+                place = max(place, start + last)
+                yield Finding(start + first, start + last, kind, self._classes[kind], confidence)
 
 
 def _next(scan: Scan, raw: bytes, place: int) -> Any:

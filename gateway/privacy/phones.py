@@ -15,6 +15,7 @@ from phonenumbers.phonemetadata import PhoneMetadata
 
 from gateway.privacy.checks import Spans
 
+_BLANKS = str.maketrans(".-", "  ")
 _GROUP = re2.compile(r"\\d(?:\{(\d+)(?:,(\d+))?\})?")
 # Below this there are too many other numbers in so many groups.
 _FEWEST_DIGITS = 8
@@ -24,7 +25,9 @@ _TRUNK_ZERO = ("GB", "FR", "DE", "IT", "AU", "NL", "BE", "SE", "CH", "AT", "IE",
 
 def grouped(matched: str) -> Spans:
     """The whole, when its digits are grouped as those of a country without a trunk prefix and assigned there."""
-    groups = re2.findall(r"\d+", matched)
+    groups = matched.translate(_BLANKS).split()
+    if len(groups) == 4 and "." in matched:  # an address in a network, if anything
+        return
     plan = _plans().get(tuple(map(len, groups)))
     if plan is not None and plan.fullmatch("".join(groups)):
         yield 0, len(matched)

@@ -13,30 +13,26 @@ from gateway.privacy.patterns.contact import DIGITS
 from gateway.privacy.patterns.shape import Group, either, group, scan
 from router_policies.types import PrivacyClass
 
-_CODES = group(
-    scan(payment.IBANS, identity.CODICE_FISCALE),
-    sign=r"[A-Za-z]{2}\d\d|[A-Za-z0-9]{16}",
-)
-_NUMBERS = group(
-    payment.CARDS,
-    identity.SHAPED,
-    scan(identity.NIR),
-    contact.PHONES,
-    # Shapes with letters may have fewer digits in a row.
-    sign=rf"{DIGITS}|[A-Za-z]{{2}}[ _]?\d\d[ _]?\d\d|[A-Za-z]{{4}}-?\d|[A-Za-z]\d{{6}}|\d{{6}}[+A-Za-z]",
-)
-
 # In the order of their findings where these are alike.
 GROUPS: tuple[Group, ...] = (
     *secrets.GROUPS,
     contact.ADDRESSES,
-    payment.WALLETS,
-    _CODES,
-    contact.NETWORK,
-    _NUMBERS,
-    named.NAMES,
-    named.DATES,
-    named.CODES,
+    group(
+        scan(payment.IBANS, identity.CODICE_FISCALE, *contact.NETWORK),
+        sign=rf"[A-Za-z]{{2}}\d\d|[A-Za-z0-9]{{16}}|{contact.NETWORK_SIGN}",
+    ),
+    group(
+        payment.CARDS,
+        identity.SHAPED,
+        contact.PHONES,
+        contact.GROUPED_PHONES,
+        named.NAMES,
+        # Shapes with letters may have fewer digits in a row.
+        sign=rf"{DIGITS}|[A-Za-z]{{2}}[ _]?\d\d[ _]?\d\d|[A-Za-z]{{4}}-?\d|{named.NAMES_SIGN}",
+    ),
+    # Signs that are words: what comes after them is too common.
+    group(secrets.PASSWORDS, sign=rf"(?i:{secrets.PASSWORD})", parted=False),
+    group(scan(named.BIRTH), scan(named.BIC), sign=rf"{named.BIRTH_SIGN}|(?i:swift|bic)"),
 )
 # Looked for beside the others; harmless in themselves, so that no sign gives them away.
 LINKS = contact.LINKS

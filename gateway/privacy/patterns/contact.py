@@ -2,7 +2,7 @@
 
 from gateway.privacy import checks, phones
 from gateway.privacy.checks import always
-from gateway.privacy.patterns.shape import group, group_with, known, scan
+from gateway.privacy.patterns.shape import group_with, known, scan
 
 # "?" stands for every character beyond ASCII (see detect.py).
 _EMAIL = known(
@@ -35,7 +35,7 @@ _LINK = scan(
     ),
 )
 
-_NETWORK = scan(
+NETWORK = (
     known(
         "ip_address",
         r"\b((?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d))\b",
@@ -48,12 +48,14 @@ _NETWORK = scan(
 
 _EXTENSION = r"(?: ?(?:x|ext\.?) ?\d{1,5})?"
 _CALL = (
-    r"(?:(?:tele|cell|i)?phone|t[e?]l|(?:tele|t[e?]l[e?])[fp]h?on[eo]?|handy|gsm|m[o?]vil|mobiel|mobil|mobile|cell"
-    r"|cellulare|celular|desk|office|home|work|fax|whatsapp|sms|dial|hotline|helpline|contact|registered"
-    r"|(?:call(?:ing|ed)?|reach(?:ed)?|text(?:ed)?|contact|ring|answer(?:ing)?|messages?|sms)"
-    r"(?: (?:me|us|him|her|them|back))?(?: (?:at|on|to|from))?)"
+    r"(?:(?:(?:tele|cell|i)?phone|t[e?]l|t[e?]l[e?](?:fon|phone|fono)[eo]?|handy|gsm|m[o?]vil|mobiel|mobil|mobile"
+    r"|cell|cellulare|celular|fax|whatsapp|sms|dial|hotline|helpline"
+    r"|(?:call(?:ing|ed)?|reach(?:ed)?|text(?:ed)?|contact|ring) (?:me|us|him|her|them|back|at|on)"
+    r"|answering (?:at|on)|(?:messages?|sms|texts) (?:to|from|on|at))\b[^0-9+(]{0,24}"
+    # What may stand before other numbers as well, unless nothing comes between.
+    r"|(?:desk|office|home|work|contact|registered|number)\b[^0-9A-Za-z+(]{1,4})"
 )
-_PHONE = scan(
+PHONES = scan(
     known("phone", r"(\+[1-9](?:[ ./()-]{0,3}\d){7,14}" + _EXTENSION + r")\b", checks.phones),
     known("phone", r"\b(00[1-9]\d{0,2}[ ./(-](?:[ ./()-]{0,2}\d){6,12}(?:x\d{1,5})?)\b", always),
     known(
@@ -70,7 +72,7 @@ _PHONE = scan(
     ),
     known(
         "phone",
-        rf"(?i)\b{_CALL}\b[^0-9+(]{{0,24}}([+(]{{0,2}}\d(?:[ ./()-]{{0,2}}\d){{6,13}}(?:x\d{{1,5}})?)\b",
+        rf"(?i)\b{_CALL}([+(]{{0,2}}\d(?:[ ./()-]{{0,2}}\d){{6,13}}(?:x\d{{1,5}})?)\b",
         checks.phones,
         0.7,
     ),
@@ -81,8 +83,10 @@ _PHONE = scan(
         0.7,
     ),
     known("phone", r"\b(0[1-9]\d{8,9})\b", phones.trunk, 0.5),
-    # Last: these may begin where others do. As no other numbers are grouped, and assigned where they are.
-    known("phone", r"\b(\d{1,4}(?:[ .-]\d{2,4}){2,4})\b", phones.grouped, 0.5),
+)
+# As no other numbers are grouped, and assigned where they are.
+GROUPED_PHONES = scan(
+    known("phone", r"(?:^|[^0-9+.,:/-])(\d{1,4}(?:[ .-]\d{2,4}){2,})\b", phones.grouped, 0.5), disjoint=True
 )
 
 # Seven digits within one identifier, escaped line breaks still being what they were.
@@ -90,6 +94,5 @@ DIGITS = r"\d(?:(?:[ _\t./()-]|\\[nrt]){0,3}\d){6}"
 HEX = "[0-9A-Fa-f]"
 
 ADDRESSES = group_with(b"@", scan(_URL_CREDENTIALS, _EMAIL))
-NETWORK = group(_NETWORK, sign=rf"\d\.\d{{1,3}}\.\d|:{HEX}{{0,4}}:|{HEX}{{2}}-{HEX}{{2}}-{HEX}|{HEX}{{4}}\.{HEX}{{4}}\.")
-PHONES = _PHONE
+NETWORK_SIGN = rf"\d\.\d{{1,3}}\.\d|:{HEX}{{0,4}}:|{HEX}{{2}}-{HEX}{{2}}-{HEX}|{HEX}{{4}}\.{HEX}{{4}}\."
 LINKS = group_with(b".", _LINK)

@@ -56,6 +56,8 @@ def _plain(is_valid: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda written: is_valid("".join(filter(str.isalnum, written)))
 
 
+_NIR_SHAPES = ("999999X99999999", "999999X999999 99", "9 99 99 9X 999 999 99", "9 99 999X 999 999 99")
+
 NUMBERED = (
     Shaped("us_ssn", ("999-99-9999", "999 99 9999"), _plain(checks.us_ssn)),
     Shaped("us_itin", ("999-99-9999", "999 99 9999"), itin.is_valid),
@@ -92,6 +94,7 @@ NUMBERED = (
     Shaped("za_id", ("9" * 13,), za_id.is_valid, 0.6),
     Shaped("ro_cnp", ("9" * 13,), cnp.is_valid, 0.6),
     Shaped("si_emso", ("9" * 13,), emso.is_valid, 0.6),
+    Shaped("fr_nir", _NIR_SHAPES, nir.is_valid, 1.0),
     Shaped("bank_account", ("99-9999-9999999-99", "99-9999-9999999-999"), bankaccount.is_valid, 0.9),
 )
 
@@ -136,12 +139,6 @@ SHAPED = scan(
         rf"\b({'|'.join(map(_pattern, _SHAPES))})(?:\b|$|[^0-9A-Za-z])",
         _read,
     ),
-)
-NIR = known(
-    "fr_nir",
-    r"(?i)\b([1-478] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2})\b",
-    whole(nir.is_valid),
-    1.0,
 )
 CODICE_FISCALE = known(
     "it_codice_fiscale",

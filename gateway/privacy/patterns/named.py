@@ -55,8 +55,7 @@ from stdnum.uy import rut as uy_rut
 from stdnum.za import idnr as za_id
 
 from gateway.privacy import checks, ids
-from gateway.privacy.patterns.contact import DIGITS
-from gateway.privacy.patterns.shape import Alternative, Reading, group, known, scan
+from gateway.privacy.patterns.shape import Alternative, Reading, known, scan
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -277,7 +276,7 @@ _BIRTH = (
     r"|f[?o]dd|f[?o]dt|urodzenia|urodzon[ya]|syntym[?a]aika|dogum tarihi)"
 )
 BIRTH = known("date_of_birth", rf"(?i)\b{_BIRTH}\b?[^0-9]{{0,20}}?\b({_DATE})\b", confidence=0.8)
-_BIRTH_SIGN = (
+BIRTH_SIGN = (
     r"(?i:birth|d\.?o\.?b|born|gebor|geburt|geb\.|naiss|n[^a-z]e? le|ne le|nacim|nacid|nascit|nat[oa] il|nascim"
     r"|nascid|geboort|dsels|f[^a-z]d[dt]|fod[dt]|urodz|syntym|dogum)"
 )
@@ -288,15 +287,11 @@ BIC = known(
     checks.whole(bic.is_valid),
 )
 
-NAMES = group(
-    scan(
-        Alternative(
-            frozenset(named.kind for named in NAMED),
-            rf"(?i)\b((?:(?:{_LONG_WORD}){_GAP_IN_WORD}|(?:{_SHORT_WORD}){_GAP}){_NUMBER})\b",
-            _read,
-        )
-    ),
-    sign=rf"{DIGITS}|[A-Za-z]\d{{6}}|\d{{6}}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare)",
+NAMES = scan(
+    Alternative(
+        frozenset(named.kind for named in NAMED),
+        rf"(?i)\b((?:(?:{_LONG_WORD}){_GAP_IN_WORD}|(?:{_SHORT_WORD}){_GAP}){_NUMBER})\b",
+        _read,
+    )
 )
-DATES = group(scan(BIRTH), sign=_BIRTH_SIGN)
-CODES = group(scan(BIC), sign="(?i:swift|bic)")
+NAMES_SIGN = r"[A-Za-z]\d{6}|\d{6}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare)"

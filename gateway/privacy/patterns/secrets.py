@@ -1,6 +1,7 @@
 """Keys, tokens and passwords. The shapes are their issuers' published ones, as in gitleaks."""
 
 from gateway.privacy import checks
+from gateway.privacy.patterns.payment import WALLETS
 from gateway.privacy.patterns.shape import group, group_with, known, scan
 
 # A secret's left edge: a word boundary, or an escaped line break as in JSON within JSON.
@@ -143,22 +144,21 @@ _ASSIGNMENTS = scan(
         0.7,
     )
 )
-_PASSWORD = r"passw(?:or)?d|passwd|pwd|passphrase|passwort|kennwort|contrase[n?]a|mot de passe|senha|wachtwoord"
-_PASSWORDS = scan(
+PASSWORD = r"passw(?:or)?d|passwd|pwd|passphrase|passwort|kennwort|contrase[n?]a|mot de passe|senha|wachtwoord"
+PASSWORDS = scan(
     known(
         "connection_string",
         r"(?i)(;\s?(?:password|pwd)\s?=\s?[^;\s'\"]{3,100}|\b(?:password|pwd)=[^;\s'\"]{3,100};)",
     ),
     known(
         "password",
-        rf"(?i)(?:{_PASSWORD})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)([^\s\"'`<>,;(){{}}\[\]]{{6,100}})",
+        rf"(?i)(?:{PASSWORD})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)([^\s\"'`<>,;(){{}}\[\]]{{6,100}})",
         checks.passwords,
         0.7,
     ),
 )
 
 GROUPS = (
-    group(_KEYS, _OTHERS, _ASSIGNMENTS, sign=rf"{RUN}|PRIVATE KEY|xox[abeprs]-|User-Key|\dQ~", parted=False),
-    group(_PASSWORDS, sign=rf"(?i:{_PASSWORD})", parted=False),
-    group_with(b".eyJ", scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"))),
+    group(_KEYS, _OTHERS, _ASSIGNMENTS, WALLETS, sign=rf"{RUN}|PRIVATE KEY|xox[abeprs]-|User-Key|\dQ~", parted=False),
+    group_with(b"eyJ", scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"))),
 )

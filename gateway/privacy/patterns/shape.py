@@ -5,7 +5,8 @@ backtracks; two more rules keep all of it linear and complete:
 
 * An alternative is bounded up to where its match is certain and may be greedy only after that.
   Otherwise RE2 reads far ahead for a match that does not come, once for every match that does.
-* A match that its check turns down hides nothing: the search goes on one place further. So it must
+* A match that its check turns down hides nothing: the search goes on one place further, unless the
+  scan is `disjoint` and its checks look at all places in a run. So it must
   be short, and alternatives of one scan that can begin at the same place must not shape alike.
 
 `re2.Set` would do all in one pass, but when its automaton outgrows its memory it reports no match
@@ -46,6 +47,7 @@ class Scan(msgspec.Struct, frozen=True):
     alternatives: tuple[Alternative, ...]
     pattern: Any  # a compiled re2 object
     first: Any = None  # likewise
+    disjoint: bool = False  # a match is a whole run: what its check leaves of it is none of ours
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -71,11 +73,12 @@ def known(kind: str, pattern: str, check: Check = always, confidence: float = 0.
     return Alternative(frozenset({kind}), pattern, read)
 
 
-def scan(*alternatives: Alternative, first: str = "") -> Scan:
+def scan(*alternatives: Alternative, first: str = "", disjoint: bool = False) -> Scan:
     return Scan(
         alternatives,
         either(*(alternative.pattern for alternative in alternatives)),
         re2.compile(first) if first else None,
+        disjoint,
     )
 
 
