@@ -83,9 +83,10 @@ def _named(
 
 # Letters and digits as on documents: seven digits, or six beside a letter.
 _DOCUMENT = re2.compile(
-    r"(?i)(?:[A-Z]{1,5}[ -]?)?(?:\d(?:[ .-]?\d){6,17}|[A-Z]{0,1}\d{6,}[A-Z0-9]{0,6})(?:[ -]?[A-Z]{1,2})?\b"
+    r"(?i)(?:(?:[A-Z]{1,5}[ -]?)?\d(?:[ .-]?\d){6,17}(?:-?[A-Z]{1,2})?|[A-Z0-9]{0,5}[A-Z]\d{6,12}[A-Z0-9]{0,6}"
+    r"|\d{6,12}[A-Z][A-Z0-9]{0,6})\b"
 )
-_DOCUMENT_SHORT = re2.compile(r"(?i)[A-Z]{0,6}[ -]?\d(?:[ .-]?[A-Z]{0,2}\d){4,13}[A-Z]{0,2}\b")
+_DOCUMENT_SHORT = re2.compile(r"(?i)[A-Z]{0,6}[ -]?\d(?:[ .-]?[A-Z]{0,3}\d){4,13}[A-Z]{0,2}\b")
 
 NAMED = (
     _named("us_ssn", "ssn|social security", _digits(9), checks.us_ssn),
@@ -146,13 +147,13 @@ NAMED = (
     _named("nz_ird", "ird", _digits(8, 9), ird.is_valid),
     _named("za_id", "rsa id|sa id|south african id|identity number|id number", _digits(13), za_id.is_valid),
     _named("eg_tax", "egyptian tax", _digits(9), tn.is_valid, 0.7),
-    _named("il_id", "teudat zehut|mispar zehut|israeli id|id number", _digits(9), il_idnr.is_valid, 0.8),
+    _named("il_id", "teudat zehut|mispar zehut|israeli id|id number", _digits(8, 9), il_idnr.is_valid, 0.8),
     _named("br_cpf", "cpf", _digits(11), cpf.is_valid),
     _named("ar_dni", "dni|documento nacional", re2.compile(r"\d{1,2}\.?\d{3}\.?\d{3}\b"), ar_dni.is_valid, 0.8),
     _named("pe_dni", "dni|cui", _digits(8, 9), cui.is_valid, 0.6),
     _named("co_nit", "nit", _digits(9, 10), nit.is_valid, 0.8),
-    _named("co_cedula", "c?dula|cedula|c.c.", _digits(8, 10), ids.plausible, 0.7),
     _named("ec_cedula", "c?dula|cedula", _digits(10), ci.is_valid),
+    _named("co_cedula", "c?dula|cedula|c.c.", _digits(8, 10), ids.plausible, 0.7),
     _named("uy_rut", "rut", _digits(12), uy_rut.is_valid),
     _named(
         "national_id",
@@ -172,13 +173,14 @@ NAMED = (
     _named(
         "driver_licence",
         "driver's license|driver's licence|drivers license|drivers licence|driver license|driver licence"
-        "|driver?s license|driving licence|driving license|permis de conduire|f?hrerschein|fuehrerschein"
+        "|driver?s license|driving licence|driving license|permis de conduire"
         "|licencia de conducir|permiso de conducir|patente di guida|rijbewijs|carta de condu??o|prawo jazdy"
         "|cnh|k?rkort|dl number|dl no",
         _DOCUMENT,
         ids.plausible,
         0.8,
     ),
+    _named("driver_licence", "f?hrerschein|fuehrerschein", _DOCUMENT_SHORT, ids.plausible, 0.8),
     _named("health_id", "medicare", re2.compile(r"[2-6]\d{3} ?\d{5} ?\d(?:[ /-]?\d)?\b"), ids.au_medicare),
     _named(
         "health_id",
@@ -221,7 +223,7 @@ _SHORT = 6
 _GAP = r"(?:[^0-9A-Za-z](?:[^0-9]{0,24}[^0-9A-Za-z])?)?"
 _GAP_IN_WORD = r"(?:[^0-9]{0,24}[^0-9A-Za-z])?"
 # What all shapes have in common: five digits or more, few letters among them.
-_NUMBER = r"[A-Z]{0,6}[ -]?\d(?:[ ./-]{0,2}\(?[A-Z]{0,3}\d){4,19}(?:[ -]?[A-Z]{1,2}|\)|\(A\)|[A-Z0-9]{1,4})?"
+_NUMBER = r"[A-Z]{0,6}[ -]?\d(?:[ ./-]{0,2}\(?[A-Z]{0,3} ?\d){4,19}(?:[ -]?[A-Z]{1,2}|\)|\(A\)|[A-Z0-9]{1,4})?"
 
 
 def _spelled(word: str) -> str:
@@ -294,4 +296,4 @@ NAMES = scan(
         _read,
     )
 )
-NAMES_SIGN = r"[A-Za-z]\d{6}|\d{6}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare)"
+NAMES_SIGN = r"[A-Za-z]\d{6}|\d{6}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare|hrerschein)"

@@ -29,7 +29,7 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("slack_token", "xapp-", r"\d-[A-Z0-9]{6,20}-\d{6,20}-[a-f0-9]{32,}"),
     ("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/", "[A-Za-z0-9/]{20,}"),
     ("discord_webhook", r"discord(?:app)?\.com/api/webhooks/", rf"\d{{17,20}}/{_W}{{60,}}"),
-    ("teams_webhook", r"\.webhook\.office\.com/webhookb2/", rf"{_UUID}@{_UUID}/"),
+    ("teams_webhook", r"webhook\.office\.com/webhookb2/", rf"{_UUID}@{_UUID}/"),
     ("discord_token", "[MNO][A-Za-z0-9]{23,25}", rf"\.{_W}{{6}}\.{_W}{{27,38}}"),
     ("telegram_token", r"\b\d{8,10}:AA", rf"{_W}{{32,33}}"),
     ("stripe_key", "[sr]k_(?:live|test)_", rf"{_A}{{16,}}"),
@@ -123,7 +123,7 @@ RUN = r"[A-Za-z0-9+/_-]{20}"
 _KEYS = scan(
     *(known(kind, f"{_EDGE}((?:{begins}){goes_on})") for kind, begins, goes_on in FORMATS),
     # By what they begin with, and a few more characters so that few other words are looked at twice.
-    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%{{+/_-]{{4}}",
+    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%.{{+/_-]{{2}}",
 )
 _OTHERS = scan(
     known("private_key", r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)"),
