@@ -9,14 +9,15 @@ Few texts hold anything, so the question is asked three times, each time more de
 each scan has its pass.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
+import re2
 from msgspec.structs import replace
 
 from gateway.errors import ConfigError
-from gateway.privacy.encoded import decode
+from gateway.privacy.encoded import ENCODED, decode
 from gateway.privacy.fold import fold, origins
 from gateway.privacy.patterns import CLASSES, GROUPS, LINKS, SIGNS
 from gateway.privacy.patterns.shape import Alternative, Scan
@@ -24,6 +25,7 @@ from router_policies.types import PrivacyClass
 
 # How many encodings may be wrapped around each other. Each level is at most 2.3 times as long as the last one.
 MAX_LAYERS = 3
+_ENCODED = re2.compile(ENCODED)
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
 
@@ -88,24 +90,13 @@ class StructuredDetector:
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
-        return tuple(_outermost(self._read(text, MAX_LAYERS)))
+        return tuple(outermost(layered(text, self._find)))
 
-    def _read(self, text: str, layers: int) -> Sequence[Finding]:
-        """What is in `text` and in `layers` layers of encoding."""
-        folded = fold(text)
+    def _find(self, folded: str) -> Iterator[Finding]:
         raw = _bytes_of(folded)
-        found = list(self._linked(raw))
+        yield from self._linked(raw)
         if SIGNS.search(raw):
-            found += self._search(raw)
-            decoded = decode(raw) if layers else None
-            if decoded:
-                for finding in self._read(decoded.text, layers - 1):
-                    start, end = decoded.origin(finding.start, finding.end)
-                    found.append(replace(finding, start=start, end=end))
-        if found and folded is not text:
-            places = origins(text)
-            found = [replace(f, start=places[f.start], end=places[f.end - 1] + 1) for f in found]
-        return found
+            yield from self._search(raw)
 
     def _linked(self, raw: bytes) -> Iterator[Finding]:
         if LINKS.gate(raw) is not None:
@@ -127,6 +118,24 @@ class StructuredDetector:
             for first, last, kind, confidence in alternative.read(raw[start:end].decode("ascii")):
                 place = max(place, start + last)
                 yield Finding(start + first, start + last, kind, self._classes[kind], confidence)
+
+
+def layered(
+    text: str, find: Callable[[str], Iterable[Finding]], layers: int = MAX_LAYERS
+) -> Sequence[Finding]:
+    """What `find` finds in folded `text` and in `layers` layers of encoding, at its places in `text`."""
+    folded = fold(text)
+    found = list(find(folded))
+    raw = _bytes_of(folded)
+    decoded = decode(raw) if layers and _ENCODED.search(raw) else None
+    if decoded:
+        for finding in layered(decoded.text, find, layers - 1):
+            start, end = decoded.origin(finding.start, finding.end)
+            found.append(replace(finding, start=start, end=end))
+    if found and folded is not text:
+        places = origins(text)
+        found = [replace(f, start=places[f.start], end=places[f.end - 1] + 1) for f in found]
+    return found
 
 
 def _next(scan: Scan, raw: bytes, place: int) -> Any:
@@ -162,7 +171,7 @@ def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:
     raise AssertionError("each alternative has a group")
 
 
-def _outermost(found: Iterable[Finding]) -> Iterator[Finding]:
+def outermost(found: Iterable[Finding]) -> Iterator[Finding]:
     """Without repetitions and without what lies inside a finding of the same or a higher class."""
     kept: Finding | None = None
     for finding in sorted(found, key=lambda f: (f.start, -f.end, -f.privacy)):
