@@ -3,8 +3,8 @@
 Both are read by RE2 over folded and decoded text, so no rule can make it backtrack. A rule that is
 unsafe or over-broad is turned down with the reason before it reads any request.
 
-A thousand terms are one automaton: 10,000 cost some 20 µs for 8 KiB, where pyahocorasick takes ten
-times that and holds no memory limit.
+The terms of a dictionary are one automaton: with 10,000 it reads 8 KiB in some 20 µs, a tenth of what
+pyahocorasick takes, and within a memory limit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,12 +32,12 @@ LONGEST_MATCH = 1024
 _BROAD = 0.1  # the share of ordinary sentences from which a pattern is over-broad
 
 _NAME = re2.compile(r"[a-z][a-z0-9_]{0,39}")
-_LEADING = re2.compile(r"(?:\(\?[a-zA-Z]*:?|\(|\^|\\b|\\A)*(?:\.|\[\^[^\]]{0,3}\]|\\[WDS])(?:[*+]|\{\d+,\})")
+_LEADING = re2.compile(r"(?:\(\?[a-zA-Z]+\)|\(\?[a-zA-Z]*:|\(|\^|\\b|\\A)*(?:\.|\[\^[^\]]{0,3}\]|\\[WDS])(?:[*+]|\{\d+,\})")
 _SPACE = r"(?:[ \t]{1,3}|\r?\n[ \t]?)"  # a line break too, but never BETWEEN
 _ENCODED = re2.compile(ENCODED)
 
 
-class Dictionary(msgspec.Struct, frozen=True, kw_only=True):
+class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Terms that are sensitive as such: names of projects, lists of customers."""
 
     name: str  # the kind of its findings
@@ -47,7 +47,7 @@ class Dictionary(msgspec.Struct, frozen=True, kw_only=True):
     fold_case: bool = True
 
 
-class CustomPattern(msgspec.Struct, frozen=True, kw_only=True):
+class CustomPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pattern in RE2's syntax, with examples that prove what it means."""
 
     name: str
@@ -57,7 +57,7 @@ class CustomPattern(msgspec.Struct, frozen=True, kw_only=True):
     leaves: tuple[str, ...] = ()  # and in these nothing
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that admins gave, at one instant."""
 
     dictionaries: tuple[Dictionary, ...] = ()
