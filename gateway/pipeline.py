@@ -45,7 +45,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     authorization: str = ""
     api_key: str = ""  # x-api-key
-    privacy: str | None = None  # x-headgate-privacy
+    privacy: tuple[str, ...] = ()  # x-headgate-privacy
     tags: frozenset[str] = frozenset()  # x-headgate-tags
     traceparent: str = ""
 
@@ -86,7 +86,10 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         classification = await self._classifier.classify(
-            request.body, floor=principal.privacy_floor, asked=incoming.privacy
+            request.body,
+            floor=principal.privacy_floor,
+            asked=(*incoming.privacy, *request.asked_privacy),
+            may_lower=principal.may_lower_privacy,
         )
         facts = _facts(incoming, request, principal, classification)
         verdict = decide(self._policy(), facts, self._snapshot())
@@ -150,7 +153,7 @@ def _facts(
         model=request.model,
         key_id=principal.key_id,
         team=principal.team,
-        tags=principal.tags | incoming.tags,
+        tags=principal.tags | incoming.tags | request.tags,
         features=request.features,
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=classification.privacy,

@@ -164,7 +164,7 @@ class Record:
         candidate, verdict = self._latest, self._verdict
         headers = {
             "x-headgate-policy": verdict.policy,
-            "x-headgate-privacy-class": self._call.facts.privacy.label,
+            "x-headgate-privacy-class": self._verdict.privacy.label,
             "x-headgate-route": verdict.route or "",
             "x-headgate-reason": verdict.reason if isinstance(verdict, Decision) else verdict.code,
             "x-headgate-attempts": str(self._attempts),
@@ -268,7 +268,7 @@ class Record:
             tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
             model_asked=facts.model,
-            privacy=facts.privacy.label,
+            privacy=verdict.privacy.label,
             findings=self._call.classification.findings,
             policy=verdict.policy,
             route=verdict.route or "",

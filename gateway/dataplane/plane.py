@@ -9,14 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
-from gateway.errors import ApiError, BadRequest
+from gateway.errors import ApiError
 from gateway.monitor.observers import Observers
+from gateway.parsing import read_tags
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
 
-MAX_TAGS = 32
-MAX_TAG = 64  # characters
 SWEEP_S = 0.25
 
 
@@ -109,24 +108,16 @@ def _incoming(exchange: Exchange) -> Incoming:
         body=exchange.body,
         authorization=headers.get(b"authorization", ""),
         api_key=headers.get(b"x-api-key", ""),
-        privacy=headers.get(b"x-headgate-privacy"),
+        privacy=_given(headers.get(b"x-headgate-privacy")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
 
 
+def _given(header: str | None) -> tuple[str, ...]:
+    return () if header is None else (header,)
+
+
 def new_call_id() -> str:
     """Unique, and sorts by time."""
     return f"call_{time.time_ns():016x}{random.getrandbits(48):012x}"
-
-
-def read_tags(header: str) -> frozenset[str]:
-    """`x-headgate-tags: a, b`. Raises BadRequest."""
-    if not header:
-        return frozenset()
-    tags = frozenset(tag for tag in map(str.strip, header.split(",")) if tag)
-    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
-        raise BadRequest(
-            f"x-headgate-tags takes at most {MAX_TAGS} tags of {MAX_TAG} characters.", param="x-headgate-tags"
-        )
-    return tags
