@@ -22,6 +22,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.budget import Covering
 from gateway.ledger.spool import BEGUN, SETTLED, Chunk, Claim, Reader, count_settled, remove_segment, segments
 from gateway.ledger.store import RowRefused, Store, StoreUnavailable
 from gateway.ledger.tables import COLUMNS, Row, encode, to_lost, to_row
@@ -128,13 +130,20 @@ class Drain:
     """Owns the thread. Other threads call `enqueue`, `settled`, `flush`, `stats` and `stop`, no more."""
 
     def __init__(
-        self, store: Store, own: Claim, begun: dict[str, int], orphans: list[Claim], rejected: Path
+        self,
+        store: Store,
+        own: Claim,
+        begun: dict[str, int],
+        orphans: list[Claim],
+        rejected: Path,
+        covering: Covering | None = None,
     ) -> None:
         """Starts at once. `begun`, which the caller keeps, maps each open call to the segment where it began.
 
-        `rejected` is the file for rows that the database refuses for good.
+        `rejected` is the file for rows that the database refuses for good. `covering`: the budgets that pay.
         """
         self._store, self._begun, self._rejected = store, begun, rejected
+        self._covering = covering
         self._own = SpoolSource(own)
         self._orphans = [SpoolSource(claim, orphaned=True) for claim in orphans]
         self._memory = MemorySource()
@@ -219,7 +228,7 @@ class Drain:
     def _move_memory(self) -> bool:
         if not self._memory.fill():
             return False
-        self._stats.duplicates += self._insert(self._memory.batch)
+        self._stats.duplicates += self._insert(self._memory.batch, self._own.claim.holder)
         for row in self._memory.batch:
             self._begun.pop(row[0], None)
         settled = len(self._memory.batch)
@@ -234,6 +243,7 @@ class Drain:
             self._stats.lost += len(source.batch) - repeated
         source.commit({})
         if source.finished:
+            self._store.end_leases(source.claim.holder)
             source.claim.release(remove=True)
             self._orphans.remove(source)  # last: flush waits for it
             self._advance(0)
@@ -242,24 +252,27 @@ class Drain:
     def _move(self, source: SpoolSource) -> tuple[bool, int]:
         """Whether there was anything, and how many of its rows the database had already."""
         moved = source.fill()
-        repeated = self._insert(source.batch)
+        repeated = self._insert(source.batch, source.claim.holder)
         for payload in source.unreadable:
             self._reject(payload, "this version cannot read it")
         self._stats.torn += source.torn
         return moved, repeated
 
-    def _insert(self, rows: list[Row]) -> int:
-        """Returns how many the database had already."""
+    def _insert(self, rows: list[Row], holder: str) -> int:
+        """Returns how many the database had already. `holder` is the process whose calls they are."""
         try:
-            new = self._store.insert_rows(rows)
+            new = self._store.insert_rows(rows, self._bill(holder))
         except RowRefused as e:
             if len(rows) > 1:
                 half = len(rows) // 2
-                return self._insert(rows[:half]) + self._insert(rows[half:])
+                return self._insert(rows[:half], holder) + self._insert(rows[half:], holder)
             self._reject(encode(dict(zip(COLUMNS, rows[0], strict=True))), str(e))
             return 0
         self._stats.inserted += new
         return len(rows) - new
+
+    def _bill(self, holder: str) -> Bill | None:
+        return None if self._covering is None else Bill(self._covering, holder)
 
     def _reject(self, payload: bytes, why: str) -> None:
         """Puts a row aside that would hold up all others; an operator decides about it."""

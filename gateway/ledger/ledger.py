@@ -1,10 +1,13 @@
 """The ledger as the pipeline sees it: `begin` before a backend is reached, `settle` once after it."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from gateway.ledger.budgets.budget import Budget
+from gateway.ledger.budgets.leases import Purse
 from gateway.ledger.drain import Drain, Stats
 from gateway.ledger.spool import BEGUN, SEGMENT_BYTES, SETTLED, SpoolUnwritable, Writer, claim
 from gateway.ledger.store import Store
@@ -25,6 +28,7 @@ class Ledger:
         spool_dir: Path | str,
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         """Takes over what dead processes left in `spool_dir`. The database need not be up.
 
@@ -35,7 +39,9 @@ class Ledger:
         self._claim, orphans = claim(root)
         self._writer = Writer(self._claim.directory, segment_bytes)
         self._begun: dict[str, int] = {}  # call id -> segment that must stay until the call is settled
-        self._drain = Drain(self.store, self._claim, self._begun, orphans, root / "rejected.jsonl")
+        self.purse = Purse(budgets, self._claim.holder, self.store.writing)
+        covering = self.purse.covering if budgets else None
+        self._drain = Drain(self.store, self._claim, self._begun, orphans, root / "rejected.jsonl", covering)
         self._lock = threading.Lock()
         self._unspooled = 0
         self._closed = False

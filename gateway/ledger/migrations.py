@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, func, insert, select, text
 
 from gateway.errors import ConfigError
+from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
 from gateway.ledger.tables import SCHEMA_VERSION
 
 _LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
@@ -67,6 +68,7 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
     # No query asks for one team, and reports by team read a period of all teams.
     (2, ("DROP INDEX entry_team_started",)),
+    (3, BUDGET_TABLES),
 )
 
 

@@ -25,6 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.store import release
 from gateway.ledger.migrations import migrate
 from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
 from gateway.types import Entry, Outcome
@@ -88,7 +90,7 @@ class Store:
 
     def migrate(self) -> tuple[int, ...]:
         """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return migrate(connection)
 
     def insert(self, entries: Sequence[Entry]) -> int:
@@ -98,13 +100,22 @@ class Store:
         """
         return self.insert_rows([to_row(encode(entry)) for entry in entries])
 
-    def insert_rows(self, rows: Sequence[Row]) -> int:
-        """The same for entries that are rows already."""
+    def insert_rows(self, rows: Sequence[Row], bill: Bill | None = None) -> int:
+        """The same for entries that are rows already; `bill` is charged for those that are new."""
         if not rows:
             return 0
-        with self._writing() as connection:
+        with self.writing() as connection:
             parts = _parted(rows, _PARTS[connection.dialect.name])
-            return sum(self._insert_part(connection, part) for part in parts)
+            if bill is None or not any(map(bill.covers, rows)):
+                return sum(self._insert_part(connection, part) for part in parts)
+            new = {call_id for part in parts for call_id in self._insert_returning(connection, part)}
+            bill.pay(connection, [row for row in rows if row[0] in new])
+            return len(new)
+
+    def end_leases(self, holder: str) -> None:
+        """Of a process that is gone and whose entries are all here. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            release(connection, holder)
 
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
@@ -138,6 +149,12 @@ class Store:
             return connection.exec_driver_sql(_insert(len(rows), "?"), values).rowcount
         return connection.exec_driver_sql(_insert(1, "%s"), [tuple(row) for row in rows]).rowcount
 
+    def _insert_returning(self, connection: Connection, rows: Sequence[Row]) -> list[str]:
+        """The call ids of those that are new."""
+        marker = "?" if connection.dialect.name == "sqlite" else "%s"
+        statement = f"{_insert(len(rows), marker)} RETURNING call_id"
+        return list(connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).scalars())
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         try:
@@ -147,7 +164,11 @@ class Store:
             raise StoreUnavailable(_short(e)) from e
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at its end, or not at all.
+
+        Raises StoreUnavailable, RowRefused.
+        """
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
