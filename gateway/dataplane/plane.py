@@ -17,6 +17,7 @@ log = logging.getLogger("headgate.dataplane")
 
 MAX_TAGS = 32
 MAX_TAG = 64  # characters
+MAX_SESSION = 128  # characters
 SWEEP_S = 0.25
 
 
@@ -110,6 +111,7 @@ def _incoming(exchange: Exchange) -> Incoming:
         authorization=headers.get(b"authorization", ""),
         api_key=headers.get(b"x-api-key", ""),
         privacy=headers.get(b"x-headgate-privacy"),
+        session=read_session(headers.get(b"x-headgate-session")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
@@ -118,6 +120,17 @@ def _incoming(exchange: Exchange) -> Incoming:
 def new_call_id() -> str:
     """Unique, and sorts by time."""
     return f"call_{time.time_ns():016x}{random.getrandbits(48):012x}"
+
+
+def read_session(header: str | None) -> str | None:
+    """`x-headgate-session: any-name`. Raises BadRequest."""
+    if header is None:
+        return None
+    if not (0 < len(header) <= MAX_SESSION and header.isascii() and header.isprintable()):
+        raise BadRequest(
+            f"x-headgate-session takes 1 to {MAX_SESSION} printable characters.", param="x-headgate-session"
+        )
+    return header
 
 
 def read_tags(header: str) -> frozenset[str]:
