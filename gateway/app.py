@@ -23,6 +23,7 @@ from gateway.api import admin, errors
 from gateway.api.auth import admin_key, any_key
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
+from gateway.api.privacy import privacy_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
@@ -159,6 +160,7 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
+    api.include_router(privacy_router(admin_key(keys), ledger.store, keyring))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
 

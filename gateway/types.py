@@ -67,6 +67,7 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     local: bool  # the zone's, as its ceiling, at that moment
     ceiling: str
     privacy: str  # the class of what was sent
+    masked: bool = False  # that was not all of the request: hence a class below the request's
     permit: str = ""  # its id; empty: there was none
     digest: str = ""  # of the content, where it needed a permit
     refused: bool = False  # at the door: nothing left

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -83,8 +84,8 @@ def known_keyring(state: Path, variable: str, environment: Mapping[str, str]) ->
 def _make(path: Path) -> None:
     """Whole from the first moment on, and once, whichever of several processes comes first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    number, mine = tempfile.mkstemp(prefix=path.name, dir=path.parent)  # for its owner alone
+    with os.fdopen(number, "w") as file:
         file.write(secrets.token_hex(32) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -93,7 +94,7 @@ def _make(path: Path) -> None:
     except FileExistsError:
         pass  # another process was first: its key is everybody's
     finally:
-        mine.unlink()
+        os.unlink(mine)
 
 
 def _numbered(keys: Sequence[str]) -> enumerate[str]:

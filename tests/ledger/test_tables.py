@@ -30,7 +30,7 @@ BY_POSITION = (
 
 WITH_EVIDENCE = (
     BY_POSITION[:-1] + b',"found email","5e55","resp_1",[{"backend":"openai-main","zone":"us","local":false,'
-    b'"ceiling":"internal","privacy":"internal","permit":"a.1","digest":"d1","refused":false}],"",""]'
+    b'"ceiling":"internal","privacy":"internal","masked":false,"permit":"a.1","digest":"d1","refused":false}],"",""]'
 )
 REACHED = Reach(
     backend="openai-main",
