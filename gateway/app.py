@@ -115,12 +115,12 @@ def build_app(
     settings.state.mkdir(parents=True, exist_ok=True)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
     ledger = Ledger(settings.database_url, settings.state / "spool", sign=keyring.sign)
-    sessions = Sessions(ledger.store, days=settings.privacy.session_days)
+    sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
-    keys = Keys((key.sha256, principal(key)) for key in settings.keys)
+    keys = Keys((key.sha256, principal(key, settings)) for key in settings.keys)
     pipeline = Pipeline(
         keys=keys,
         classifier=build_classifier(settings, detectors),
@@ -160,23 +160,27 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
-    api.include_router(privacy_router(admin_key(keys), ledger.store, keyring))
+    api.include_router(privacy_router(admin_key(keys), ledger.store, keyring, settings.scale))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
 
-def principal(key: KeySettings) -> Principal:
+def principal(key: KeySettings, settings: Settings) -> Principal:
+    team = settings.teams.get(key.team)
+    floors = (settings.scale.lowest, key.privacy_floor, team.privacy_floor if team else None)
     return Principal(
         key_id=key.id,
         team=key.team,
         tags=frozenset(key.tags),
-        privacy_floor=key.privacy_floor,
+        privacy_floor=max(floor for floor in floors if floor is not None),
+        may_lower_privacy=key.may_lower_privacy,
         admin=key.admin,
     )
 
 
 def build_catalog(settings: Settings) -> Catalog:
     """What the policy may send requests to."""
-    return Catalog(backends={name: _info(name, b, settings) for name, b in settings.backends.items()})
+    backends = {name: _info(name, b, settings) for name, b in settings.backends.items()}
+    return Catalog(backends=backends, scale=settings.scale)
 
 
 def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
@@ -204,9 +208,9 @@ def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
 
 
 def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
-    privacy = settings.privacy
-    found = [StructuredDetector(privacy.classes)] if detectors is None else detectors
-    return Classifier(found, deadline_s=privacy.deadline_s, attachment_class=privacy.attachments)
+    privacy, scale = settings.privacy, settings.scale
+    found = [StructuredDetector(privacy.classes, scale)] if detectors is None else detectors
+    return Classifier(found, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments)
 
 
 def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:

@@ -37,6 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     items: int = 10_000  # messages of a chat, items of a response's input
     tools: int = 1_024
     name: int = 256  # characters of the name of a model, tool or participant
+    tags: int = 32
+    tag: int = 64  # characters
 
 
 LIMITS = Limits()
@@ -53,6 +55,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[Feature]
     size: int  # bytes
     previous: str | None = None  # the id of the response that it goes on from
+    asked_privacy: tuple[str, ...] = ()  # metadata["x-headgate-privacy"]
+    tags: frozenset[str] = frozenset()  # metadata["x-headgate-tags"], comma-separated
 
 
 def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
@@ -72,6 +76,7 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
         if "tools" in body or "functions" in body:
             _check_tools(body, limits)
         features = _features(endpoint, body, stream=stream, is_plain=is_plain)
+    words = _words(body["metadata"], limits) if "metadata" in body else _NO_WORDS
     return Request(
         endpoint=endpoint,
         body=body,
@@ -81,7 +86,39 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
         features=features,
         size=len(raw),
         previous=previous,
+        asked_privacy=words.privacy,
+        tags=words.tags,
     )
+
+
+def read_tags(given: str, limits: Limits = LIMITS) -> frozenset[str]:
+    """`x-headgate-tags: a, b`. Raises BadRequest."""
+    if not given:
+        return frozenset()
+    tags = frozenset(tag for tag in map(str.strip, given.split(",")) if tag)
+    if len(tags) > limits.tags or any(len(tag) > limits.tag for tag in tags):
+        most = f"at most {limits.tags} tags of {limits.tag} characters"
+        raise BadRequest(f"x-headgate-tags takes {most}.", param="x-headgate-tags")
+    return tags
+
+
+class _Words(msgspec.Struct, frozen=True):
+    """What `metadata` says to us, under the names of our headers: for clients that cannot set those."""
+
+    privacy: tuple[str, ...] = ()
+    tags: frozenset[str] = frozenset()
+
+
+_NO_WORDS = _Words()
+
+
+def _words(metadata: object, limits: Limits) -> _Words:
+    if type(metadata) is not dict:
+        return _NO_WORDS
+    privacy, tags = (metadata.get(f"x-headgate-{name}", "") for name in ("privacy", "tags"))
+    if type(privacy) is not str or type(tags) is not str:
+        raise _wrong_type("metadata", "an object of strings")
+    return _Words((privacy,) if privacy else (), read_tags(tags, limits))
 
 
 def content_of(request: Request) -> bytes:

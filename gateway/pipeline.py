@@ -48,7 +48,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     authorization: str = ""
     api_key: str = ""  # x-api-key
-    privacy: str | None = None  # x-headgate-privacy
+    privacy: tuple[str, ...] = ()  # x-headgate-privacy
     session: str | None = None  # x-headgate-session
     tags: frozenset[str] = frozenset()  # x-headgate-tags
     traceparent: str = ""
@@ -94,7 +94,10 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         own = await self._classifier.classify(
-            request.body, floor=principal.privacy_floor, asked=incoming.privacy
+            request.body,
+            floor=principal.privacy_floor,
+            asked=(*incoming.privacy, *request.asked_privacy),
+            may_lower=principal.may_lower_privacy,
         )
         if incoming.session is None and request.previous is None:
             recalled = Recalled(classification=own)
@@ -111,6 +114,8 @@ class Pipeline:
         )
         facts = _facts(incoming, request, principal, recalled)
         verdict = decide(self._policy(), facts, self._snapshot())
+        if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
+            await self._sessions.rise(recalled.session, verdict.privacy)
         call = Call(
             facts=facts,
             principal=principal,
@@ -178,7 +183,7 @@ def _facts(incoming: Incoming, request: Request, principal: Principal, recalled:
         model=request.model,
         key_id=principal.key_id,
         team=principal.team,
-        tags=principal.tags | incoming.tags,
+        tags=principal.tags | incoming.tags | request.tags,
         features=request.features,
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=recalled.classification.privacy,

@@ -123,7 +123,7 @@ class Record:
         Raises ApiError when the disk would not keep it: a call that could be lost is not made.
         """
         charge = self._parts.charges[candidate.backend]
-        self._reached.append(_reach(candidate, sealed, self._call.facts.privacy))
+        self._reached.append(_reach(candidate, sealed, self._verdict.privacy))
         self._begin(candidate, charge)
         self._latest = candidate
         attempt = Attempt(candidate, charge, len(self._reached) - 1)
@@ -180,7 +180,7 @@ class Record:
         candidate, verdict = self._latest, self._verdict
         headers = {
             "x-headgate-policy": verdict.policy,
-            "x-headgate-privacy-class": self._call.facts.privacy.label,
+            "x-headgate-privacy-class": self._verdict.privacy.label,
             "x-headgate-route": verdict.route or "",
             "x-headgate-reason": verdict.reason if isinstance(verdict, Decision) else verdict.code,
             "x-headgate-attempts": str(len(self._reached)),
@@ -287,7 +287,7 @@ class Record:
             tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
             model_asked=facts.model,
-            privacy=facts.privacy.label,
+            privacy=verdict.privacy.label,
             findings=self._call.classification.findings,
             policy=verdict.policy,
             route=verdict.route or "",

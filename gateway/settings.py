@@ -19,6 +19,8 @@
          models: [claude-sonnet-4-5]}
     keys:
       - {id: support-app, sha256: …, team: support}
+    teams:
+      support: {privacy_floor: internal}
 
 Paths are relative to the file.
 """
@@ -36,18 +38,20 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     StrictBool,
     ValidationError,
+    ValidationInfo,
 )
 
 from gateway.errors import ConfigError
 from router_policies.errors import did_you_mean
 from router_policies.names import SLUG
-from router_policies.types import PrivacyClass, Zone
+from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
+from router_policies.types import Zone
 
 Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -55,10 +59,9 @@ _PRINTABLE = re.compile(r"[!-~]+")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
 
 
-def _class(value: object) -> object:
-    if isinstance(value, PrivacyClass):
-        return value
-    return PrivacyClass.parse(str(value))
+def _class(value: object, info: ValidationInfo) -> PrivacyClass:
+    scale: Scale = info.context or DEFAULT_SCALE
+    return scale.parse(str(value))
 
 
 def _http_url(value: str) -> str:
@@ -93,7 +96,7 @@ def _filled(value: Any) -> Any:
     return value
 
 
-ClassName = Annotated[PrivacyClass, BeforeValidator(_class)]
+ClassName = Annotated[PrivacyClass, PlainValidator(_class)]
 Filled = AfterValidator(_filled)
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
@@ -165,8 +168,15 @@ class KeySettings(Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     team: Slug
     tags: tuple[str, ...] = ()
-    privacy_floor: ClassName = PrivacyClass.PUBLIC
+    privacy_floor: ClassName | None = None  # what it asks has at least this class; None: the lowest
+    may_lower_privacy: StrictBool = (
+        False  # it may ask for a class below the floors, never below what is found
+    )
     admin: StrictBool = False
+
+
+class TeamSettings(Part):
+    privacy_floor: ClassName
 
 
 class PriceSettings(Part):
@@ -178,8 +188,12 @@ class PriceSettings(Part):
 
 
 class PrivacySettings(Part):
+    """Where the scale is not the shipped one, `stands_for` says what its missing classes are called here."""
+
+    scale: Annotated[tuple[Slug, ...], Filled] = SHIPPED  # all classes, lowest first
+    stands_for: dict[Slug, Slug] = {}  # shipped class -> class
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
-    attachments: ClassName = PrivacyClass.CONFIDENTIAL  # images, audio, files: nothing reads them
+    attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
     permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified
     session_days: Annotated[float, Field(gt=0)] = 30.0  # after which a session that is not used is refused
@@ -207,11 +221,16 @@ class Settings(Part):
     zones: Annotated[dict[Slug, ZoneSettings], Filled]
     backends: Annotated[dict[Slug, AnyBackend], Filled]
     keys: Annotated[tuple[KeySettings, ...], Filled]
+    teams: dict[Slug, TeamSettings] = {}  # those with a privacy floor of their own
     prices: dict[str, PriceSettings] = {}
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.privacy.scale, self.privacy.stands_for)
 
     @property
     def database_url(self) -> str:
@@ -235,9 +254,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ
     document = read_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(source, ["the file must hold a mapping; deploy/example holds one"])
-    problems = [*_fill_secrets(document, environment), *_contradictions(document)]
+    scale, unfit = _scale(document)
+    problems = [*unfit, *_fill_secrets(document, environment), *_contradictions(document)]
     try:
-        settings = Settings.model_validate(document)
+        settings = Settings.model_validate(document, context=scale)
     except ValidationError as error:
         raise ConfigError(source, [_line(e) for e in error.errors(include_url=False)] + problems) from None
     if problems:
@@ -247,6 +267,23 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ
     if settings.access_log not in ("", "-"):
         paths["access_log"] = str(base / settings.access_log)
     return settings.model_copy(update=paths)
+
+
+def _scale(document: dict[str, Any]) -> tuple[Scale, list[str]]:
+    """The scale that all other keys are read by, and what is wrong with it: then it is the shipped one."""
+    privacy = document.get("privacy")
+    given = privacy if isinstance(privacy, dict) else {}
+    labels, stands_for = given.get("scale", SHIPPED), given.get("stands_for", {})
+    if not (_are_words(labels) and isinstance(stands_for, dict) and _are_words(list(stands_for.values()))):
+        return DEFAULT_SCALE, []  # the keys' own checks say so
+    try:
+        return scale_of(tuple(labels), stands_for), []
+    except ValueError as error:
+        return DEFAULT_SCALE, [f"privacy.scale: {error}"]
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
 def read_yaml(path: Path) -> object:
@@ -377,6 +414,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "litellm": LitellmSettings,
     "keys": KeySettings,
     "prices": PriceSettings,
+    "teams": TeamSettings,
     "privacy": PrivacySettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,

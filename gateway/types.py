@@ -13,7 +13,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str
     team: str
     tags: frozenset[str] = frozenset()
-    privacy_floor: PrivacyClass = PrivacyClass.PUBLIC
+    privacy_floor: PrivacyClass = PrivacyClass.PUBLIC  # its own or its team's
+    may_lower_privacy: bool = False  # below the floor, never below what is found
     admin: bool = False
 
 

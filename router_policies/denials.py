@@ -74,10 +74,13 @@ ANSWERS = {
 Ruled = tuple[CompiledTarget, Obstacle]  # a target that is out, and why
 
 
-def denied_by_route(policy: CompiledPolicy, route: CompiledRoute, deny: CompiledDenial) -> Denial:
+def denied_by_route(
+    policy: CompiledPolicy, route: CompiledRoute, deny: CompiledDenial, facts: Facts
+) -> Denial:
     return Denial(
         policy=policy.label,
         route=route.name,
+        privacy=facts.privacy,
         status=deny.status,
         code=deny.code,
         message=deny.message,
@@ -141,6 +144,7 @@ def _denial(policy: CompiledPolicy, route: str | None, answer: Answer, facts: Fa
     return Denial(
         policy=policy.label,
         route=route,
+        privacy=facts.privacy,
         status=answer.status,
         code=answer.code,
         message=message,

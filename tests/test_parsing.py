@@ -331,3 +331,21 @@ def test_a_key_that_stands_twice() -> None:
     request = parse("chat/completions", b'{"model":"a","messages":[{"role":"user"}],"model":"b"}')
     assert request.model == "b"
     assert b'"model"' not in content_of(request)
+
+
+def test_metadata_speaks_as_our_headers_do() -> None:
+    """Clients that cannot set headers give class and tags in `metadata`; other entries mean nothing to us."""
+    given = {"x-headgate-privacy": "confidential", "x-headgate-tags": "a, b", "order": "7"}
+    request = parsed({**CHAT, "metadata": given})
+    assert request.asked_privacy == ("confidential",)
+    assert request.tags == {"a", "b"}
+    assert request.body["metadata"] == given
+    plain = parsed({**CHAT, "metadata": {"order": "7"}})
+    assert (plain.asked_privacy, plain.tags) == ((), frozenset())
+
+
+@pytest.mark.parametrize("name", ["x-headgate-privacy", "x-headgate-tags"])
+def test_metadata_that_is_no_text(name: str) -> None:
+    """A class that cannot be read must not count as none."""
+    with pytest.raises(BadRequest, match="'metadata' must be an object of strings"):
+        parsed({**CHAT, "metadata": {name: ["restricted"]}})

@@ -45,9 +45,22 @@ RENTED = Candidate(backend="rented", zone="cloud", model="priced", adapter=None,
 UNPRICED = msgspec.structs.replace(RENTED, model="nobody-knows")
 OWN = Candidate(backend="own", zone="home", model="x@0123456789ab", adapter="x@0123456789ab", permit=None)
 DECISION = Decision(
-    route="r", policy="p@1", candidates=(RENTED,), fallback_on=frozenset(), reason="route r: rented"
+    route="r",
+    policy="p@1",
+    privacy=PrivacyClass.INTERNAL,
+    candidates=(RENTED,),
+    fallback_on=frozenset(),
+    reason="route r: rented",
 )
-DENIAL = Denial(policy="p@1", route=None, status=403, code="no", message="no", reason="none left")
+DENIAL = Denial(
+    policy="p@1",
+    route=None,
+    privacy=PrivacyClass.INTERNAL,
+    status=403,
+    code="no",
+    message="no",
+    reason="none left",
+)
 UNCOUNTED = b'{"choices":[{"message":{"content":"one two three"}}]}'
 WHOLE = UNCOUNTED[:-1] + b',"usage":{"prompt_tokens":10,"completion_tokens":5}}'
 COST = 10 * 1000 + 5 * 2000

@@ -12,7 +12,7 @@ from gateway.ledger.store import Store
 from gateway.ledger.tables import encode, to_row
 from gateway.privacy.evidence import Keyring
 from gateway.types import Entry, Principal
-from router_policies.types import PrivacyClass
+from router_policies.privacy import Scale
 
 _SHOWN = (
     "call_id",
@@ -33,7 +33,9 @@ _SHOWN = (
 )
 
 
-def privacy_router(admit: Callable[[Request], Principal], store: Store, keys: Keyring) -> APIRouter:
+def privacy_router(
+    admit: Callable[[Request], Principal], store: Store, keys: Keyring, scale: Scale
+) -> APIRouter:
     router = APIRouter(prefix="/admin/privacy", tags=["privacy"])
 
     # Not async: FastAPI runs it in a thread, for the database blocks.
@@ -49,7 +51,7 @@ def privacy_router(admit: Callable[[Request], Principal], store: Store, keys: Ke
     ) -> dict[str, Any]:
         """What was decided about requests, the earliest first: class, findings, route, zones, permits."""
         found = store.decisions(
-            _ns(since), _ns(until), privacy=_label(privacy), zone=zone, after=after, limit=limit + 1
+            _ns(since), _ns(until), privacy=_label(privacy, scale), zone=zone, after=after, limit=limit + 1
         )
         page = found[:limit]
         return {
@@ -75,9 +77,9 @@ def _ns(moment: datetime | None) -> int | None:
     return int(aware.timestamp()) * 10**9 + aware.microsecond * 1000
 
 
-def _label(privacy: str | None) -> str | None:
+def _label(privacy: str | None, scale: Scale) -> str | None:
     """Raises BadRequest naming the known classes."""
     try:
-        return None if privacy is None else PrivacyClass.parse(privacy).label
+        return None if privacy is None else scale.parse(privacy).label
     except ValueError as error:
         raise BadRequest(str(error), param="class", code="unknown_privacy_class") from None

@@ -16,7 +16,7 @@ from gateway.privacy.audit import Audit
 from gateway.privacy.audit import audit as audit_rows
 from gateway.privacy.evidence import known_keyring
 from gateway.settings import load_settings
-from router_policies.types import PrivacyClass
+from router_policies.privacy import Scale
 
 SHOWN = 20  # violations, in the table for people
 
@@ -39,12 +39,12 @@ def audit(
     """
     now = datetime.now(UTC)
     start, end = read_since(since, now), read_since(until, now) if until else now
-    label = read_class(privacy) if privacy is not None else None
     settings = load_settings(config, environment=None)
+    label = read_class(privacy, settings.scale) if privacy is not None else None
     keys = known_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
     store = Store(settings.database_url)
     store.migrate()
-    found = audit_rows(store.rows(_ns(start), _ns(end), label), keys)
+    found = audit_rows(store.rows(_ns(start), _ns(end), label), keys, settings.scale)
     store.close()
     if as_json:
         period = {"since": start.isoformat(), "until": end.isoformat(), "class": label}
@@ -54,10 +54,10 @@ def audit(
     raise typer.Exit(0 if found.clean else 1)
 
 
-def read_class(text: str) -> str:
+def read_class(text: str, scale: Scale) -> str:
     """Its label. Raises typer.BadParameter naming the known ones."""
     try:
-        return PrivacyClass.parse(text).label
+        return scale.parse(text).label
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--class") from error
 

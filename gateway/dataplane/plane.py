@@ -11,12 +11,11 @@ from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ApiError, BadRequest
 from gateway.monitor.observers import Observers
+from gateway.parsing import read_tags
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
 
-MAX_TAGS = 32
-MAX_TAG = 64  # characters
 MAX_SESSION = 128  # characters
 SWEEP_S = 0.25
 
@@ -110,11 +109,15 @@ def _incoming(exchange: Exchange) -> Incoming:
         body=exchange.body,
         authorization=headers.get(b"authorization", ""),
         api_key=headers.get(b"x-api-key", ""),
-        privacy=headers.get(b"x-headgate-privacy"),
+        privacy=_given(headers.get(b"x-headgate-privacy")),
         session=read_session(headers.get(b"x-headgate-session")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
+
+
+def _given(header: str | None) -> tuple[str, ...]:
+    return () if header is None else (header,)
 
 
 def new_call_id() -> str:
@@ -131,15 +134,3 @@ def read_session(header: str | None) -> str | None:
             f"x-headgate-session takes 1 to {MAX_SESSION} printable characters.", param="x-headgate-session"
         )
     return header
-
-
-def read_tags(header: str) -> frozenset[str]:
-    """`x-headgate-tags: a, b`. Raises BadRequest."""
-    if not header:
-        return frozenset()
-    tags = frozenset(tag for tag in map(str.strip, header.split(",")) if tag)
-    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
-        raise BadRequest(
-            f"x-headgate-tags takes at most {MAX_TAGS} tags of {MAX_TAG} characters.", param="x-headgate-tags"
-        )
-    return tags

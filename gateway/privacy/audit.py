@@ -15,7 +15,7 @@ import msgspec
 from gateway.ledger.tables import COLUMNS, Row
 from gateway.privacy.evidence import Keyring
 from gateway.types import Reach
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass, Scale
 
 MOST_LISTED = 1000  # violations that are kept; all are counted
 
@@ -60,19 +60,19 @@ class Audit(msgspec.Struct, kw_only=True):
         }
 
 
-def audit(rows: Iterable[Row], keys: Keyring) -> Audit:
+def audit(rows: Iterable[Row], keys: Keyring, scale: Scale) -> Audit:
     """Looks at each row of `rows`, as the store reads them back, once."""
     found = Audit()
     for row in rows:
         found.rows += 1
-        for why in faults(row, keys, found):
+        for why in faults(row, keys, scale, found):
             found.count += 1
             if len(found.violations) < MOST_LISTED:
                 found.violations.append(Violation(str(row[_CALL]), why))
     return found
 
 
-def faults(row: Row, keys: Keyring, found: Audit) -> Iterator[str]:
+def faults(row: Row, keys: Keyring, scale: Scale, found: Audit) -> Iterator[str]:
     """What is wrong with a row; what it sent is counted in `found`."""
     if fault := keys.fault(row):
         yield fault
@@ -92,13 +92,13 @@ def faults(row: Row, keys: Keyring, found: Audit) -> Iterator[str]:
             found.sent[reach.privacy, reach.zone] += 1
             if reach.privacy != row[_PRIVACY] and not reach.masked:
                 yield f"sent as {reach.privacy}, but the request was {row[_PRIVACY]} and nothing was masked"
-            yield from _outside(reach, str(row[_CALL]))
+            yield from _outside(reach, str(row[_CALL]), scale)
 
 
-def _outside(reach: Reach, call_id: str) -> Iterator[str]:
+def _outside(reach: Reach, call_id: str, scale: Scale) -> Iterator[str]:
     """What is wrong with one attempt that was let out."""
     where = f"zone {reach.zone} (backend {reach.backend})"
-    if _rank(reach.privacy, unknown=_HIGHEST) > _rank(reach.ceiling, unknown=_LOWEST):
+    if _rank(reach.privacy, scale, scale.highest) > _rank(reach.ceiling, scale, scale.lowest):
         yield f"above ceiling: {reach.privacy} went to {where}, whose ceiling was {reach.ceiling}"
     if not reach.local and not (reach.permit.startswith(f"{call_id}.") and reach.digest):
         yield f"permit missing: {reach.privacy} went to {where}"
@@ -108,12 +108,9 @@ def _names(reached: Iterable[Reach], backend: str) -> bool:
     return any(reach.backend == backend for reach in reached)
 
 
-_LOWEST, _HIGHEST = min(PrivacyClass), max(PrivacyClass)
-
-
-def _rank(label: str, *, unknown: PrivacyClass) -> PrivacyClass:
+def _rank(label: str, scale: Scale, unknown: PrivacyClass) -> PrivacyClass:
     """The class of that name; one that is not known any more counts against whoever named it."""
     try:
-        return PrivacyClass.parse(label)
+        return scale.parse(label)
     except ValueError:
         return unknown

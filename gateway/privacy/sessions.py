@@ -29,7 +29,7 @@ from gateway.errors import ApiError, BadRequest
 from gateway.ledger.store import DAY_NS, SessionSeen
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Entry
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -73,6 +73,7 @@ class Sessions:
         store: Past,
         *,
         days: float = 30.0,
+        scale: Scale = DEFAULT_SCALE,
         deadline_s: float = 2.0,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -82,6 +83,7 @@ class Sessions:
             deadline_s,
             now_ns,
         )
+        self._scale = scale
         self._workers = Workers(THREADS)
         self._sessions: OrderedDict[str, tuple[PrivacyClass, int]] = (
             OrderedDict()
@@ -104,10 +106,14 @@ class Sessions:
         key = key_of(team, session)
         return Recalled(classification=await self._in_session(key, own), session=key, holder=holder)
 
+    async def rise(self, key: str, privacy: PrivacyClass) -> None:
+        """The session's class is at least `privacy` from now on. Raises BadRequest and ApiError."""
+        await self._in_session(key, Classification(privacy=privacy))
+
     def kept(self, entry: Entry) -> None:
         """An answer that a later request may go on from."""
         name = entry.team, entry.response_id
-        privacy, holder = _parsed(entry.privacy), entry.backend
+        privacy, holder = self._parsed(entry.privacy), entry.backend
         if name in self._answers:  # a backend that repeats itself, or another one's id
             before, held = self._answers[name]
             privacy, holder = max(privacy, before), holder if holder == held else ""
@@ -116,8 +122,8 @@ class Sessions:
     # Sessions.
 
     async def _in_session(self, key: str, own: Classification) -> Classification:
-        known, since_ns = self._sessions.get(key, (_LOWEST, 0))
-        if known == _HIGHEST and self._now_ns() - since_ns < DAY_NS:
+        known, since_ns = self._sessions.get(key, (self._scale.lowest, 0))
+        if known == self._scale.highest and self._now_ns() - since_ns < DAY_NS:
             self._sessions.move_to_end(key)
             return raised(own, known, _SAID.format(known.label))
         try:
@@ -125,7 +131,7 @@ class Sessions:
         except _Unreachable as problem:
             if own.privacy > known:
                 raise _unwritable() from problem
-            return raised(own, _HIGHEST, f"session: its past cannot be read: {problem}")
+            return raised(own, self._scale.highest, f"session: its past cannot be read: {problem}")
         if isinstance(found, _Expired):
             raise _expired(self._lifetime_ns)
         if found is None:
@@ -136,16 +142,16 @@ class Sessions:
     def _touch(self, key: str, privacy: PrivacyClass) -> PrivacyClass | _Expired | None:
         """The class so far, raised to `privacy` in the database; None: it has held nothing yet. Blocks."""
         seen, now_ns = self._store.session(key), self._now_ns()
-        so_far = _LOWEST if seen is None else _parsed(seen.privacy)
+        so_far = self._scale.lowest if seen is None else self._parsed(seen.privacy)
         if seen is not None and now_ns - seen.seen_ns >= self._lifetime_ns:
             return _Expired()
         stale = seen is not None and now_ns - seen.seen_ns >= DAY_NS
         if privacy > so_far or stale:
             highest = max(privacy, so_far)
             self._store.raise_session(
-                key, highest.label, [c.label for c in PrivacyClass if c < highest], now_ns
+                key, highest.label, [c.label for c in self._scale if c < highest], now_ns
             )
-        return None if seen is None and privacy == _LOWEST else so_far
+        return None if seen is None and privacy == self._scale.lowest else so_far
 
     # Responses.
 
@@ -168,7 +174,14 @@ class Sessions:
         if not rows:
             return None
         holders = {backend for _, backend in rows}
-        return max(_parsed(label) for label, _ in rows), holders.pop() if len(holders) == 1 else ""
+        return max(self._parsed(label) for label, _ in rows), holders.pop() if len(holders) == 1 else ""
+
+    def _parsed(self, label: str) -> PrivacyClass:
+        """A class that is not on the scale any more counts as the highest."""
+        try:
+            return self._scale.parse(label)
+        except ValueError:
+            return self._scale.highest
 
     async def _ask(self, job: Callable[[], T]) -> T:
         """`job()` in a thread. Raises _Unreachable."""
@@ -190,22 +203,13 @@ def key_of(team: str, session: str) -> str:
 
 def raised(own: Classification, privacy: PrivacyClass, reason: str) -> Classification:
     """`own`, at least of class `privacy`, with the reasons of whatever gave it its class."""
-    if privacy < own.privacy or privacy == _LOWEST:
+    if privacy < own.privacy or privacy == 0:  # the lowest of any scale
         return own
     reasons = [own.reason] if privacy == own.privacy and own.reason else []
     return replace(own, privacy=privacy, reason="; ".join([*reasons, reason]))
 
 
-_LOWEST, _HIGHEST = min(PrivacyClass), max(PrivacyClass)
 _SAID = "session has been {}"
-
-
-def _parsed(label: str) -> PrivacyClass:
-    """A class that is not known any more counts as the highest."""
-    try:
-        return PrivacyClass.parse(label)
-    except ValueError:
-        return _HIGHEST
 
 
 def _keep(known: OrderedDict[K, tuple[PrivacyClass, T]], name: K, value: tuple[PrivacyClass, T]) -> None:

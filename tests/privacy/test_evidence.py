@@ -20,6 +20,7 @@ from gateway.ledger.tables import COLUMNS, encode, to_row
 from gateway.privacy.audit import Audit, audit
 from gateway.privacy.evidence import KEY_FILE, Keyring, known_keyring, open_keyring
 from gateway.types import Entry, Outcome, Reach
+from router_policies.privacy import DEFAULT_SCALE
 from tests.ledger.samples import STARTED_NS, begun, entry
 
 KEYS = Keyring(["old-" + "0" * 40, "new-" + "1" * 40], "test")
@@ -76,7 +77,9 @@ class Books:
 
     def audit(self, keys: Keyring = KEYS, **period: Any) -> Audit:
         store = Store(self.url)
-        found = audit(store.rows(period.get("since"), period.get("until"), period.get("privacy")), keys)
+        found = audit(
+            store.rows(period.get("since"), period.get("until"), period.get("privacy")), keys, DEFAULT_SCALE
+        )
         store.close()
         return found
 

@@ -265,6 +265,21 @@ def test_a_ceiling_holds_even_in_a_policy_that_was_never_verified() -> None:
     )
 
 
+def test_a_route_raises_the_class_to_its_floor() -> None:
+    """The decision, its permits and a denial have the class that the route gives; a higher one stays."""
+    routes = (
+        "- {name: r, match: {privacy: {at_most: internal}}, privacy_floor: internal,"
+        " targets: [{backend: openai, model: m}]}"
+    )
+    decision = decide(loaded(routes), facts(privacy=PrivacyClass.PUBLIC), SNAPSHOT)
+    assert isinstance(decision, Decision)
+    assert decision.privacy is PrivacyClass.INTERNAL
+    assert [c.permit and c.permit.privacy for c in decision.candidates] == [PrivacyClass.INTERNAL]
+    leaking = parse(document(routes.replace("privacy_floor: internal", "privacy_floor: restricted")), "t")
+    denial = decide(compile_policy(leaking, catalog())[0], facts(), SNAPSHOT)
+    assert (denial.privacy, type(denial)) == (PrivacyClass.RESTRICTED, Denial)
+
+
 def test_a_long_list_of_obstacles_stays_a_short_line() -> None:
     """After three targets the reason counts the rest."""
     rented = [replace(OPENAI, name=f"o{i}") for i in range(6)]
@@ -298,7 +313,13 @@ def test_no_candidate_is_ever_above_its_ceiling(
     for request in crowd:
         found = decide(compiled, request, snapshot)
         for candidate in found.candidates if isinstance(found, Decision) else ():
-            _is_in_order(candidate, catalog.backends[candidate.backend], request, snapshot)
+            assert found.privacy >= request.privacy
+            _is_in_order(
+                candidate,
+                catalog.backends[candidate.backend],
+                replace(request, privacy=found.privacy),
+                snapshot,
+            )
 
 
 @settings(max_examples=50, deadline=None)

@@ -94,6 +94,7 @@ class World:
         decision = Decision(
             route="r",
             policy="p@1",
+            privacy=PrivacyClass.PUBLIC,
             candidates=tuple(
                 Candidate(backend=n, zone="home", model="m", adapter=None, permit=None) for n in names
             ),
