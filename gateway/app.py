@@ -6,6 +6,7 @@ Tests hand in fakes for what they want to break; everything else is as it ships.
 import asyncio
 import importlib
 import logging
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from gateway.api import admin, errors
 from gateway.api.auth import admin_key, any_key
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
+from gateway.api.privacy import privacy_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
@@ -41,6 +43,8 @@ from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
+from gateway.privacy.evidence import open_keyring
+from gateway.privacy.sessions import Sessions
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
@@ -109,7 +113,9 @@ def build_app(
     prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(settings.database_url, settings.state / "spool")
+    keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
+    ledger = Ledger(settings.database_url, settings.state / "spool", sign=keyring.sign)
+    sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
@@ -121,7 +127,9 @@ def build_app(
         policy=lambda: policy,
         snapshot=lambda: seen_now(fleet.snapshot, caller.breakers),
         caller=caller,
-        recorder=Recorder(ledger, charges, watching, fleet.in_flight),
+        recorder=Recorder(ledger, charges, watching, fleet.in_flight, sessions.kept),
+        sessions=sessions,
+        permit_s=settings.privacy.permit_s,
     )
     limits = Limits(
         max_body=settings.limits.max_body_bytes,
@@ -152,6 +160,7 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
+    api.include_router(privacy_router(admin_key(keys), ledger.store, keyring, settings.scale))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
 

@@ -195,6 +195,9 @@ class PrivacySettings(Part):
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
     attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
+    permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified
+    session_days: Annotated[float, Field(gt=0)] = 30.0  # after which a session that is not used is refused
+    signing_key_env: str = ""  # the environment variable with the audit keys; empty: audit.key below `state`
 
 
 class LimitSettings(Part):

@@ -18,6 +18,7 @@ under load many rows share a commit and its sync.
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,9 @@ from gateway.ledger.store import RowRefused, Store, StoreUnavailable
 from gateway.ledger.tables import COLUMNS, Row, encode, to_lost, to_row
 
 log = logging.getLogger(__name__)
+
+Sign = Callable[[Row], None]
+"""Puts its signature into a row that is whole."""
 
 _POLL_S = 0.2
 _LONGEST_WAIT_S = 10.0
@@ -53,9 +57,9 @@ class Stats(msgspec.Struct, kw_only=True):
 class SpoolSource:
     """One spool directory, and the batch that is on its way."""
 
-    def __init__(self, claim: Claim, *, orphaned: bool = False) -> None:
+    def __init__(self, claim: Claim, sign: Sign, *, orphaned: bool = False) -> None:
         """`orphaned`: its owner is dead, so what it began and did not settle is lost."""
-        self.claim, self._orphaned = claim, orphaned
+        self.claim, self._sign, self._orphaned = claim, sign, orphaned
         self._reader = Reader(claim.directory, sealed=orphaned, skip=() if orphaned else (BEGUN,))
         self._open: dict[str, tuple[int, Row]] = {}  # an orphan's begun lines so far, with their segments
         self.batch: list[Row] = []
@@ -75,6 +79,8 @@ class SpoolSource:
             moved = True
         if not moved and self._orphaned:
             self.batch, self._open = [to_lost(row) for _, row in self._open.values()], {}
+            for row in self.batch:
+                self._sign(row)
             self.finished = not self.batch
         return moved or bool(self.batch)
 
@@ -101,6 +107,7 @@ class SpoolSource:
                 self.unreadable.append(payload)
                 continue
             if kind == SETTLED:
+                self._sign(row)
                 self.batch.append(row)
                 self._open.pop(row[0], None)
             else:
@@ -110,7 +117,8 @@ class SpoolSource:
 class MemorySource:
     """Payloads that the disk would not take."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: Sign) -> None:
+        self._sign = sign
         self._queue: deque[bytes] = deque()
         self.batch: list[Row] = []
 
@@ -119,7 +127,9 @@ class MemorySource:
 
     def fill(self) -> bool:
         while self._queue and len(self.batch) < _BATCH:
-            self.batch.append(to_row(self._queue.popleft()))
+            row = to_row(self._queue.popleft())
+            self._sign(row)
+            self.batch.append(row)
         return bool(self.batch)
 
     def commit(self) -> None:
@@ -136,6 +146,7 @@ class Drain:
         begun: dict[str, int],
         orphans: list[Claim],
         rejected: Path,
+        sign: Sign,
         covering: Covering | None = None,
     ) -> None:
         """Starts at once. `begun`, which the caller keeps, maps each open call to the segment where it began.
@@ -144,9 +155,9 @@ class Drain:
         """
         self._store, self._begun, self._rejected = store, begun, rejected
         self._covering = covering
-        self._own = SpoolSource(own)
-        self._orphans = [SpoolSource(claim, orphaned=True) for claim in orphans]
-        self._memory = MemorySource()
+        self._own = SpoolSource(own, sign)
+        self._orphans = [SpoolSource(claim, sign, orphaned=True) for claim in orphans]
+        self._memory = MemorySource(sign)
         self._stats = Stats()
         self._done = 0  # settled calls of this process that are in the database (or rejected)
         self.settled = 0  # settled calls of this process; the caller counts, under its own lock
