@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ConfigError
 from gateway.fleet import Fleet
+from gateway.holds import Holds
+from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
@@ -50,6 +52,7 @@ from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
 from gateway.settings import (
     AnyBackend,
+    BudgetSettings,
     KeySettings,
     LitellmSettings,
     OpenAISettings,
@@ -114,12 +117,18 @@ def build_app(
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
-    ledger = Ledger(settings.database_url, settings.state / "spool", sign=keyring.sign)
+    ledger = Ledger(
+        settings.database_url,
+        settings.state / "spool",
+        sign=keyring.sign,
+        budgets=[build_budget(budget) for budget in settings.budgets],
+    )
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
+    holds = Holds(ledger.purse, charges) if settings.budgets else None
     keys = Keys((key.sha256, principal(key, settings)) for key in settings.keys)
     pipeline = Pipeline(
         keys=keys,
@@ -130,6 +139,7 @@ def build_app(
         recorder=Recorder(ledger, charges, watching, fleet.in_flight, sessions.kept),
         sessions=sessions,
         permit_s=settings.privacy.permit_s,
+        holds=holds,
     )
     limits = Limits(
         max_body=settings.limits.max_body_bytes,
@@ -145,7 +155,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with fleet.running(), dataplane.running():
+        async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
             yield
         for backend in backends.values():
             await backend.aclose()
@@ -273,6 +283,18 @@ def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
         return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
+
+
+def build_budget(budget: BudgetSettings) -> Budget:
+    return Budget(
+        id=budget.id,
+        scope=Scope(key=budget.key, team=budget.team, tag=budget.tag, route=budget.route),
+        cap_nano=int(budget.usd * NANO_PER_USD),
+        period=Period(budget.per),
+        time_zone=budget.time_zone,
+        hard=budget.hard,
+        carry_over=budget.carry_over,
+    )
 
 
 def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> list[Card]:

@@ -1,10 +1,11 @@
-"""THE flow: admit → classify → decide → call → record. Every client request takes it, from top to bottom.
+"""THE flow: admit → classify → decide → hold → call → record. Every client request takes it, top to bottom.
 
     admit     the key says who is asking                              admission.py
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
     recall    what the conversation has been; its class never falls   privacy/sessions.py
     decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
+    hold      what it may cost, in the budgets that cover it          holds.py, ledger/budgets/
     call      candidates in order, with retries and hedges, each      calls.py, resilience/
               through its backend, which asks the one door out        backends/, privacy/egress.py
     record    one ledger row, whatever happened                       record.py, ledger/
@@ -26,6 +27,7 @@ from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
 from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
+from gateway.holds import Holds
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import Request, content_of, parse
 from gateway.privacy.classify import Classifier
@@ -82,11 +84,12 @@ class Pipeline:
         recorder: Recorder,
         sessions: Sessions,
         permit_s: float = 600.0,
+        holds: Holds | None = None,
     ) -> None:
-        """A permit expires `permit_s` after its request was classified."""
+        """A permit expires `permit_s` after its request was classified. Without `holds`: no budgets."""
         self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
         self._caller, self._recorder = caller, recorder
-        self._sessions, self._permit_s = sessions, permit_s
+        self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
@@ -130,6 +133,8 @@ class Pipeline:
                 raise Denied(
                     verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
                 )
+            if self._holds is not None:
+                record.held = await self._holds.hold(call, verdict, request)
             deadline_s = verdict.resilience.deadline_s
             if deadline_s is None:
                 await self._answer(verdict, request, outgoing, reply, record)

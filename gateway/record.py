@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from gateway.backends.wire import Meter, answer_id, answer_text, usage_of
 from gateway.errors import ApiError, BackendError, EgressRefused
+from gateway.holds import Held
 from gateway.ledger.charges import Charge
 from gateway.ledger.pricing import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
@@ -94,6 +95,7 @@ class Record:
         self._answering: Attempt | None = None
         self._spent_nano = 0  # on all others
         self._response_id = ""
+        self.held: Held | None = None  # in budgets, by the pipeline
         self._given_up = FREE  # the last of those that another was quicker than
 
     def __enter__(self) -> "Record":
@@ -111,6 +113,8 @@ class Record:
             self._outcome = Outcome.INTERRUPTED if failed else Outcome.OK
         entry = self._settled()
         self._parts.ledger.settle(entry)
+        if self.held is not None:
+            self.held.settle(entry)
         if entry.response_id:
             self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
@@ -191,6 +195,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
+        if self.held is not None:
+            headers["x-headgate-budget-used"] = f"{self.held.used:.3f}"
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
             headers["x-headgate-cost"] = usd(cost)
         return headers

@@ -209,7 +209,7 @@ class Store:
         Raises StoreUnavailable.
         """
         values = {"key": key, "privacy": privacy, "lower": list(lower), "now": now_ns}
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(_RAISE_SESSION, values)
 
     def close(self) -> None:
