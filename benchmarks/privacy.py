@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.privacy.detect import StructuredDetector
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass
 
 ROUNDS = 3
 SHARED = Path(__file__).parents[1].resolve().parent / "shared" / "data"

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """`headgate privacy`: the detectors on one's own text, on this machine."""
 
 import sys
@@ -17,7 +18,7 @@ from gateway.errors import HeadgateError
 from gateway.privacy.detect import Detector, Finding, StructuredDetector, outermost
 from gateway.privacy.rules import RuleDetector, read_rules
 from gateway.settings import load_settings
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass
 
 NONE_FOUND, FOUND, ERROR = 0, 1, 2
 _STYLES = ("dim", "cyan", "yellow", "bold red")  # by class, the last one for all above
@@ -25,10 +26,21 @@ _NO_NAMES = "Names and street addresses are not covered: no recogniser is switch
 _ENCODER = msgspec.json.Encoder()
 
 app = typer.Typer(no_args_is_help=True, help="What the privacy detectors find.")
+=======
+"""`headgate privacy …`: what the privacy rules do, and what they did."""
+
+import typer
+
+from gateway.cli import audit
+
+app = typer.Typer(no_args_is_help=True, help="Privacy: detectors and evidence.")
+app.command("audit")(audit.audit)
+>>>>>>> main
 
 
 @app.callback()
 def _privacy() -> None:
+<<<<<<< HEAD
     """What the privacy detectors find."""
 
 
@@ -77,14 +89,15 @@ def _read(file: str) -> str:
 
 
 def _detectors(config: Path | None, rules: Path | None) -> Sequence[Detector]:
-    configured = [StructuredDetector()] if config is None else build_detectors(load_settings(config, environment=None))
+    settings = load_settings(config, environment=None) if config else None
+    detectors = build_detectors(settings) if settings else [StructuredDetector()]
     if rules is None:
-        return configured
+        return detectors
     try:
         data = yaml.safe_load(rules.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Unreadable(f"{rules}: {error}") from None
-    return [*configured, RuleDetector(read_rules(data))]
+    return [*detectors, RuleDetector(read_rules(data, settings.scale if settings else DEFAULT_SCALE))]
 
 
 def _find(detectors: Sequence[Detector], text: str) -> list[Finding]:
@@ -149,3 +162,6 @@ def _visible(value: str, show: bool) -> Iterator[str]:
 
 def _style(privacy: PrivacyClass) -> str:
     return _STYLES[min(privacy, len(_STYLES) - 1)]
+=======
+    """Privacy: detectors and evidence."""
+>>>>>>> main

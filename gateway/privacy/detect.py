@@ -21,11 +21,13 @@ from gateway.privacy.encoded import ENCODED, decode
 from gateway.privacy.fold import fold, origins
 from gateway.privacy.patterns import CLASSES, GROUPS, LINKS, SIGNS
 from gateway.privacy.patterns.shape import Alternative, Scan
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 # How many encodings may be wrapped around each other. Each level is at most 2.3 times as long as the last one.
 MAX_LAYERS = 3
 _ENCODED = re2.compile(ENCODED)
+# Text that every scan has to read.
+_EVERYTHING = "mail a@b.example, eyJa, ab12, 0x1, 1.2.3.4, call 12 34 56 78 90, pwd, dob, bic, " + "x1" * 16
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
 
@@ -74,7 +76,9 @@ class StructuredDetector:
     name = "structured"
     linear = True
 
-    def __init__(self, classes: Mapping[str, PrivacyClass] | None = None) -> None:
+    def __init__(
+        self, classes: Mapping[str, PrivacyClass] | None = None, scale: Scale = DEFAULT_SCALE
+    ) -> None:
         """`classes` overrides the class of single kinds. ConfigError: a kind that does not exist."""
         unknown = sorted(set(classes or {}) - CLASSES.keys())
         if unknown:
@@ -82,11 +86,15 @@ class StructuredDetector:
             raise ConfigError(
                 "privacy.classes", [f"unknown kind {kind!r}; known are {known}" for kind in unknown]
             )
-        self._classes = {**CLASSES, **(classes or {})}
+        shipped = {kind: scale.meaning(privacy) for kind, privacy in CLASSES.items()}
+        self._classes = {**shipped, **(classes or {})}
+        self._links_matter = self._classes["url"] > scale.lowest
+        self.scan(_EVERYTHING)  # numbering plans and automata are made now, not while a request waits
 
     def clears(self, pieces: str) -> bool:
         """Whether there is no sign of anything. Signs are in identifiers or their words, and those in one piece."""
-        return SIGNS.search(_bytes_of(fold(pieces))) is None
+        raw = _bytes_of(fold(pieces))
+        return SIGNS.search(raw) is None and not (self._links_matter and b"." in raw)
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""

@@ -7,7 +7,7 @@ The terms of a dictionary are one automaton: with 10,000 it reads 8 KiB in some 
 pyahocorasick takes, and within a memory limit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from gateway.privacy.detect import Finding, layered, outermost
 from gateway.privacy.encoded import ENCODED
 from gateway.privacy.fold import fold
 from gateway.privacy.ordinary import SENTENCES
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 MAX_TERMS = 50_000
 MAX_TERM_CHARACTERS = 200
@@ -37,7 +37,10 @@ _SPACE = r"(?:[ \t]{1,3}|\r?\n[ \t]?)"  # a line break too, but never BETWEEN
 _ENCODED = re2.compile(ENCODED)
 
 
-class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+_KEYS = {"privacy": "class"}
+
+
+class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=_KEYS):
     """Terms that are sensitive as such: names of projects, lists of customers."""
 
     name: str  # the kind of its findings
@@ -47,7 +50,7 @@ class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     fold_case: bool = True
 
 
-class CustomPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CustomPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=_KEYS):
     """A pattern in RE2's syntax, with examples that prove what it means."""
 
     name: str
@@ -257,22 +260,16 @@ def _letter(byte: int) -> bool:
     return byte >= 128 or byte == 95 or chr(byte).isalnum()
 
 
-def read_rules(data: object) -> Rules:
+def read_rules(data: object, scale: Scale = DEFAULT_SCALE) -> Rules:
     """Rules from decoded YAML or JSON: lists `dictionaries` and `patterns`, their `class` by its label.
 
     Raises ConfigError: another shape, an unknown key or class.
     """
+
+    def class_of(_: type, label: object) -> PrivacyClass:
+        return scale.parse(str(label))
+
     try:
-        return msgspec.convert(_classed(data), Rules)
-    except (msgspec.ValidationError, ValueError) as error:
+        return msgspec.convert(data, Rules, dec_hook=class_of)
+    except msgspec.ValidationError as error:
         raise ConfigError("privacy rules", [str(error)]) from None
-
-
-def _classed(data: object) -> object:
-    """`data` with the labels of classes replaced by what they stand for."""
-    if isinstance(data, Mapping):
-        known: dict[object, object] = {key: _classed(value) for key, value in data.items()}
-        if isinstance(known.get("class"), str):
-            known["privacy"] = int(PrivacyClass.parse(str(known.pop("class"))))
-        return known
-    return [_classed(item) for item in data] if isinstance(data, list) else data

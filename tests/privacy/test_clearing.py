@@ -24,7 +24,7 @@ from gateway.privacy.fold import _FOLDS, fold
 from gateway.privacy.patterns import GROUPS, SIGNS
 from gateway.privacy.patterns.shape import Alternative, Group, Scan
 from gateway.types import Classification
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass
 from tests.privacy.test_detect import FOUND, WITH_A_WORD
 from tests.privacy.test_detect_kinds import AFTER_A_WORD, NUMBERS, SECRETS
 

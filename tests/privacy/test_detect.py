@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.errors import ConfigError
 from gateway.privacy.detect import StructuredDetector
 from gateway.privacy.patterns import CLASSES
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass
 from tests.privacy.test_detect_kinds import AFTER_A_WORD, NUMBERS, SECRETS
 
 DETECTOR = StructuredDetector()

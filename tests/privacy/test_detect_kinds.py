@@ -11,7 +11,7 @@ from gateway.privacy import checks
 from gateway.privacy.detect import StructuredDetector
 from gateway.privacy.patterns import CLASSES
 from gateway.privacy.patterns.secrets import FORMATS
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass
 
 DETECTOR = StructuredDetector()
 

@@ -11,7 +11,7 @@ from gateway.privacy.encoded import ENCODED
 from gateway.privacy.patterns import contact, identity, named, payment, secrets
 from gateway.privacy.patterns.contact import DIGITS
 from gateway.privacy.patterns.shape import Group, either, group, scan
-from router_policies.types import PrivacyClass
+from router_policies.privacy import PrivacyClass
 
 # In the order of their findings where these are alike.
 GROUPS: tuple[Group, ...] = (
