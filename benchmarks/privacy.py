@@ -2,17 +2,15 @@
 
 Presidio (its pattern recognisers, no NER model, see peers/presidio.py) is installed into
 ~/.cache/headgate-bench/presidio at the first run; the two take turns, so that they are compared within
-the same minutes. A type's recall is the share of its characters that findings of this type cover; precision the share of the found
-characters that are part of any labelled identifier; a document leaks when one character of a
-labelled identifier of the types compared is not covered.
+the same minutes. A type's recall is the share of its characters that findings of this type cover;
+precision the share of the found characters that are part of any labelled identifier; a document leaks
+when one character of a labelled identifier of the types compared is not covered.
 
-Names and street addresses are judged where `gateway.privacy.recogniser` is there. Data is read
-from ../shared/data; what is absent is left out, and the run says so.
+Data is read from ../shared/data; what is absent is left out, and the run says so.
 """
 
 import csv
 import gzip
-import importlib.util
 import json
 import os
 import platform

@@ -22,7 +22,9 @@ _SEPARATORS = str.maketrans("", "", " .-/()\t")
 _DATE = re2.compile(r"\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d|(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}")
 _NO_MAC_SEPARATORS = str.maketrans("", "", ":-.")
 # What else a dot parts: these are top-level domains as well.
-_FILE_ENDINGS = frozenset("py rs sh md pl cc so ps in is at am it no my".split())
+_FILE_ENDINGS = frozenset(
+    ["py", "rs", "sh", "md", "pl", "cc", "so", "ps", "in", "is", "at", "am", "it", "no", "my"]
+)
 _WORDY = re2.compile(r"(?:[a-z]{3,12}[_./-]){3}|(?i:example|placeholder|your[_-])")
 _BLANKS = str.maketrans(".-\t", "   ")
 _DOUBLED = str.maketrans("123456789", "246813579")  # and the digits of the sum added: 5 -> 10 -> 1
@@ -158,7 +160,7 @@ def national_phones(matched: str) -> Spans:
 
 
 def emails(matched: str) -> Spans:
-    """All but git's own: `git@host` names a protocol, not a person. A question mark at the end is none of it."""
+    """All but git's own: `git@host` names a protocol, not a person. A question mark may end the sentence."""
     if not matched.lower().startswith("git@"):
         bare = matched.rstrip("?")  # also what stands for a letter of another script
         yield 0, len(matched if bare.endswith(".") else bare)
@@ -194,7 +196,11 @@ def domains(matched: str) -> Spans:
     """Names of hosts, not of files, modules or initials: those in lower case or well known at their end."""
     host = matched.split("/", 1)[0]
     labels = host.split(".")
-    if max(map(len, labels)) >= 3 and labels[-1].lower() not in _FILE_ENDINGS and not host.replace(".", "").isdigit():
+    if (
+        max(map(len, labels)) >= 3
+        and labels[-1].lower() not in _FILE_ENDINGS
+        and not host.replace(".", "").isdigit()
+    ):
         yield 0, len(matched.rstrip(".,;:!?*)]"))
 
 

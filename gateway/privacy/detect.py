@@ -23,7 +23,7 @@ from gateway.privacy.patterns import CLASSES, GROUPS, LINKS, SIGNS
 from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
-# How many encodings may be wrapped around each other. Each level is at most 2.3 times as long as the last one.
+# How many encodings may be wrapped around each other. Each is at most 2.3 times as long as the last one.
 MAX_LAYERS = 3
 _ENCODED = re2.compile(ENCODED)
 # Text that every scan has to read.
@@ -92,7 +92,7 @@ class StructuredDetector:
         self.scan(_EVERYTHING)  # numbering plans and automata are made now, not while a request waits
 
     def clears(self, pieces: str) -> bool:
-        """Whether there is no sign of anything. Signs are in identifiers or their words, and those in one piece."""
+        """Whether there is no sign of anything. Signs are in identifiers or words, and those in one piece."""
         raw = _bytes_of(fold(pieces))
         return SIGNS.search(raw) is None and not (self._links_matter and b"." in raw)
 

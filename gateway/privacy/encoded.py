@@ -1,8 +1,8 @@
 """What stands encoded in a text, decoded once: percent, HTML entities, JSON escapes, base64 and hex.
 
 Escapes are undone where they stand, and the text around them stays; so an identifier is whole again
-of which only a part was escaped. A token of base64 or hex becomes a line of its own. Places in the decoded text lead back to
-the text it came from: exactly, or to the whole run of escapes or token.
+of which only a part was escaped. A token of base64 or hex becomes a line of its own. Places in the
+decoded text lead back to the text it came from: exactly, or to the whole run of escapes or token.
 """
 
 import binascii

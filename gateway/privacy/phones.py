@@ -19,12 +19,31 @@ _BLANKS = str.maketrans(".-", "  ")
 _GROUP = re2.compile(r"\\d(?:\{(\d+)(?:,(\d+))?\})?")
 # Below this there are too many other numbers in so many groups.
 _FEWEST_DIGITS = 8
+_OF_SOCIAL_SECURITY = (3, 2, 4)
 # Countries whose unbroken numbers with the leading zero are told from other numbers by their plan.
-_TRUNK_ZERO = ("GB", "FR", "DE", "IT", "AU", "NL", "BE", "SE", "CH", "AT", "IE", "JP", "KR", "ZA", "IN", "FI", "NZ")
+_TRUNK_ZERO = (
+    "GB",
+    "FR",
+    "DE",
+    "IT",
+    "AU",
+    "NL",
+    "BE",
+    "SE",
+    "CH",
+    "AT",
+    "IE",
+    "JP",
+    "KR",
+    "ZA",
+    "IN",
+    "FI",
+    "NZ",
+)
 
 
 def grouped(matched: str) -> Spans:
-    """The whole, when its digits are grouped as those of a country without a trunk prefix and assigned there."""
+    """The whole, when its digits are grouped as in a country without a trunk prefix, and assigned there."""
     groups = matched.translate(_BLANKS).split()
     if len(groups) == 4 and "." in matched:  # an address in a network, if anything
         return
@@ -44,20 +63,20 @@ def _plans() -> dict[tuple[int, ...], Any]:
     """Sizes of the groups -> what numbers may be grouped so."""
     numbers: dict[tuple[int, ...], set[str]] = {}
     for region in SUPPORTED_REGIONS:
-        plan = PhoneMetadata.metadata_for_region(region)
+        plan: Any = PhoneMetadata.metadata_for_region(region)
         if plan.national_prefix is None:
             for sizes in {sizes for form in plan.number_format for sizes in _sizes(form.pattern)}:
                 numbers.setdefault(sizes, set()).update(_assigned(plan))
     return {
         sizes: re2.compile("|".join(sorted(patterns)))
         for sizes, patterns in numbers.items()
-        if len(sizes) > 2 and sum(sizes) >= _FEWEST_DIGITS
+        if len(sizes) > 2 and sum(sizes) >= _FEWEST_DIGITS and sizes != _OF_SOCIAL_SECURITY
     }
 
 
 @cache
 def _mobiles() -> Any:
-    plans = [PhoneMetadata.metadata_for_region(region) for region in _TRUNK_ZERO]
+    plans: list[Any] = [PhoneMetadata.metadata_for_region(region) for region in _TRUNK_ZERO]
     return re2.compile("|".join(plan.mobile.national_number_pattern for plan in plans))
 
 

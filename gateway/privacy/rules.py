@@ -8,6 +8,7 @@ pyahocorasick takes, and within a memory limit.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -32,7 +33,9 @@ LONGEST_MATCH = 1024
 _BROAD = 0.1  # the share of ordinary sentences from which a pattern is over-broad
 
 _NAME = re2.compile(r"[a-z][a-z0-9_]{0,39}")
-_LEADING = re2.compile(r"(?:\(\?[a-zA-Z]+\)|\(\?[a-zA-Z]*:|\(|\^|\\b|\\A)*(?:\.|\[\^[^\]]{0,3}\]|\\[WDS])(?:[*+]|\{\d+,\})")
+_LEADING = re2.compile(
+    r"(?:\(\?[a-zA-Z]+\)|\(\?[a-zA-Z]*:|\(|\^|\\b|\\A)*(?:\.|\[\^[^\]]{0,3}\]|\\[WDS])(?:[*+]|\{\d+,\})"
+)
 _SPACE = r"(?:[ \t]{1,3}|\r?\n[ \t]?)"  # a line break too, but never BETWEEN
 _ENCODED = re2.compile(ENCODED)
 
@@ -82,7 +85,7 @@ class RuleDetector:
         self._compiled = compile_rules(rules)
 
     def clears(self, pieces: str) -> bool:
-        """No term anywhere, and nothing encoded. Patterns may match across anything, so they promise nothing."""
+        """No term anywhere, and nothing encoded. Patterns may match across anything: they promise nothing."""
         terms, patterns = self._compiled
         if patterns:
             return False
@@ -91,18 +94,18 @@ class RuleDetector:
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order. Never raises."""
-        terms, patterns = self._compiled
+        compiled = self._compiled
 
         def search(folded: str) -> Iterator[Finding]:
             raw = _utf8(folded)
-            for found in (*terms, *patterns):
-                yield from found.findings(raw)
+            for rule in chain[_Terms | _Pattern](*compiled):
+                yield from rule.findings(raw)
 
         return tuple(outermost(layered(text, search)))
 
 
 class _Terms:
-    """A dictionary's automaton. It knows no word boundaries: what is cut out of a text may begin or end there."""
+    """A dictionary's automaton. It knows no word boundaries: `clears` is asked about texts cut there."""
 
     def __init__(self, rule: Dictionary) -> None:
         self._rule = rule
@@ -131,7 +134,10 @@ class _Terms:
         if _in_word(raw, start):
             return start
         while end > start:
-            if not _in_word(raw, end) and self._normal(raw[start:end].decode("utf-8", "ignore")) in self._terms:
+            if (
+                not _in_word(raw, end)
+                and self._normal(raw[start:end].decode("utf-8", "ignore")) in self._terms
+            ):
                 return end
             end = max(raw.rfind(b" ", start, end), raw.rfind(b"\n", start, end))
         return start
@@ -175,8 +181,10 @@ _Compiled = tuple[tuple[_Terms, ...], tuple[_Pattern, ...]]
 
 def compile_rules(rules: Rules) -> _Compiled:
     """Raises ConfigError naming each rule that is turned down, and why."""
-    names = [rule.name for rule in (*rules.dictionaries, *rules.patterns)]
-    problems = [f"{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})]
+    names = [d.name for d in rules.dictionaries] + [p.name for p in rules.patterns]
+    problems = [
+        f"{name}: two rules have this name" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     problems += [f"{rule.name}: {why}" for rule in rules.dictionaries for why in _wrong_dictionary(rule)]
     problems += [f"{rule.name}: {why}" for rule in rules.patterns for why in _wrong_pattern(rule)]
     if problems:
@@ -186,7 +194,7 @@ def compile_rules(rules: Rules) -> _Compiled:
 
 def _wrong_name(name: str) -> Iterator[str]:
     if not _NAME.fullmatch(name):
-        yield "a name has lower-case letters, digits and _, begins with a letter, and has 40 characters at most"
+        yield "a name has up to 40 lower-case letters, digits and _, and begins with a letter"
 
 
 def _wrong_dictionary(rule: Dictionary) -> Iterator[str]:

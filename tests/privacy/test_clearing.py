@@ -100,7 +100,9 @@ WORDS_BEFORE = [
     "https://a:b",
 ]
 
-ALTERNATIVES = [(g, scan, alternative) for g in GROUPS for scan in g.scans for alternative in scan.alternatives]
+ALTERNATIVES = [
+    (g, scan, alternative) for g in GROUPS for scan in g.scans for alternative in scan.alternatives
+]
 KINDS = [min(alternative.kinds) for _, _, alternative in ALTERNATIVES]
 ascii_text = st.characters(max_codepoint=127)
 

@@ -34,7 +34,12 @@ UUID = "3f9a0c7b-e41d-5826-6b0e-3f9a0c7be41d"
 SECRETS = {
     "aws_key": ["AKIA" + upper(16), "ASIA" + upper(16)],
     "github_token": ["ghp_" + mixed(36), "gho_" + mixed(36), "ghs_" + mixed(36), "github_pat_" + mixed(40)],
-    "gitlab_token": ["glpat-" + mixed(20), "glptt-" + hexed(40), "GR1348941" + mixed(20), "gldt-" + mixed(20)],
+    "gitlab_token": [
+        "glpat-" + mixed(20),
+        "glptt-" + hexed(40),
+        "GR1348941" + mixed(20),
+        "gldt-" + mixed(20),
+    ],
     "anthropic_key": ["sk-ant-" + "api03-" + mixed(80)],
     "openrouter_key": ["sk-or-v1-" + hexed(64)],
     "openai_key": ["sk-" + mixed(48), "sk-proj-" + mixed(60)],
@@ -97,7 +102,9 @@ SECRETS = {
     "flutterwave_key": ["FLWSECK_TEST-" + mixed(32) + "-X"],
     "frameio_token": ["fio-u-" + mixed(64)],
     "duffel_token": ["duffel_live_" + mixed(43)],
-    "dynatrace_token": ["dt0c01." + "ABCDEFGHIJKLMNOPQRSTUVWX" + "." + "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 2],
+    "dynatrace_token": [
+        "dt0c01." + "ABCDEFGHIJKLMNOPQRSTUVWX" + "." + "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567" * 2
+    ],
     "alibaba_key": ["LTAI" + mixed(20)],
     "tencent_key": ["AKID" + mixed(32)],
     "adobe_secret": ["p8e-" + mixed(32)],
@@ -221,7 +228,11 @@ AFTER_A_WORD = {
 }
 IN_OTHER_LANGUAGES = {
     "passport": ["Reisepass-Nr. C01X00T47", "passeport n° 12AB34567", "Pasaporte: XDB123456"],
-    "driver_licence": ["Führerschein B072RRE2I55", "permis de conduire 123456789012", "patente di guida U1M123456X"],
+    "driver_licence": [
+        "Führerschein B072RRE2I55",
+        "permis de conduire 123456789012",
+        "patente di guida U1M123456X",
+    ],
     "health_id": ["Krankenversicherungsnummer A123456780", "carte vitale 1234567890"],
     "date_of_birth": ["geboren am 3.12.1984", "née le 12 mars 1984", "fecha de nacimiento 12/03/1984"],
     "bank_account": ["Kontonummer 0532013000"],
@@ -266,9 +277,29 @@ def wrong(number: str) -> str:
 
 
 CHECKED = ["br_cnpj", "cz_rodne_cislo", "kr_rrn", "be_rijksregister", "ch_ahv", "ru_snils", "cn_resident_id"]
-CHECKED += ["th_id", "ar_cuit", "cl_rut", "do_cedula", "no_fodselsnummer", "za_id", "ro_cnp", "si_emso", "hk_id"]
+CHECKED += [
+    "th_id",
+    "ar_cuit",
+    "cl_rut",
+    "do_cedula",
+    "no_fodselsnummer",
+    "za_id",
+    "ro_cnp",
+    "si_emso",
+    "hk_id",
+]
 CHECKED += ["ca_sin", "gr_amka", "ee_isikukood", "lt_asmens_kodas", "pl_nip", "hu_taj", "bg_egn", "hr_oib"]
-CHECKED += ["tr_kimlik", "ru_inn", "ua_rntrc", "jp_my_number", "tw_id", "au_tfn", "au_abn", "nz_ird", "us_npi"]
+CHECKED += [
+    "tr_kimlik",
+    "ru_inn",
+    "ua_rntrc",
+    "jp_my_number",
+    "tw_id",
+    "au_tfn",
+    "au_abn",
+    "nz_ird",
+    "us_npi",
+]
 CHECKED += ["us_dea", "us_bank_routing", "pt_nif", "at_svnr", "mx_curp", "is_kennitala"]
 
 

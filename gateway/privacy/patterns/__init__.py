@@ -8,7 +8,7 @@ The checksums are python-stdnum's, the numbering plans those of phonenumbers.
 """
 
 from gateway.privacy.encoded import ENCODED
-from gateway.privacy.patterns import contact, identity, named, payment, secrets
+from gateway.privacy.patterns import announced, contact, identity, named, payment, secrets
 from gateway.privacy.patterns.contact import DIGITS
 from gateway.privacy.patterns.shape import Group, either, group, scan
 from router_policies.privacy import PrivacyClass
@@ -31,8 +31,8 @@ GROUPS: tuple[Group, ...] = (
         sign=rf"{DIGITS}|[A-Za-z]{{2}}[ _]?\d\d[ _]?\d\d|[A-Za-z]{{4}}-?\d|{named.NAMES_SIGN}",
     ),
     # Signs that are words: what comes after them is too common.
-    group(secrets.PASSWORDS, sign=rf"(?i:{secrets.PASSWORD})", parted=False),
-    group(scan(named.BIRTH), scan(named.BIC), sign=rf"{named.BIRTH_SIGN}|(?i:swift|bic)"),
+    group(secrets.PASSWORDS, sign=rf"(?i:{secrets.PASSWORD_WORDS})", parted=False),
+    group(scan(announced.BIRTH), scan(announced.BIC), sign=rf"{announced.BIRTH_SIGN}|(?i:swift|bic)"),
 )
 # Looked for beside the others; harmless in themselves, so that no sign gives them away.
 LINKS = contact.LINKS

@@ -16,7 +16,7 @@ _URL_CREDENTIALS = known(
 )
 
 _GENERIC_TLDS = (
-    "com|org|net|edu|gov|mil|int|info|biz|name|app|dev|io|ai|co|me|tv|cloud|online|site|store|shop|tech|xyz|blog"
+    "com|org|net|edu|gov|mil|int|info|biz|name|app|dev|io|ai|co|me|tv|cloud|online|site|store|shop|tech|xyz"
 )
 _COUNTRY_TLDS = (
     "ac|ad|ae|af|ag|al|am|ar|at|au|az|ba|bd|be|bg|bh|bo|br|by|ca|cc|ch|ci|cl|cm|cn|cr|cu|cy|cz|de|dk|do|dz|ec|ee"
@@ -41,7 +41,12 @@ NETWORK = (
         r"\b((?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d))\b",
         confidence=0.6,
     ),
-    known("mac_address", r"\b([0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5}))\b", checks.mac, 0.8),
+    known(
+        "mac_address",
+        r"\b([0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5}))\b",
+        checks.mac,
+        0.8,
+    ),
     known("mac_address", r"\b([0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})\b", checks.mac, 0.6),
     known("ip_address", r"\b([0-9A-Fa-f]{3,4}(?::[0-9A-Fa-f]{0,4}){2,7})", checks.ipv6, 0.8),
 )
@@ -78,7 +83,8 @@ PHONES = scan(
     ),
     known(
         "phone",
-        r"(?i)\b(\d(?:[ ./()-]{0,2}\d){6,13})[ ,-]{1,3}\(?(?:office|fax|mobile|cell|home|work|desk|tel|phone)\b",
+        r"(?i)\b(\d(?:[ ./()-]{0,2}\d){6,13})[ ,-]{1,3}"
+        r"\(?(?:office|fax|mobile|cell|home|work|desk|tel|phone)\b",
         checks.phones,
         0.7,
     ),

@@ -1,4 +1,4 @@
-"""Numbers that states give to people, told by their shape: 9 stands for a digit, A for a letter, X for either.
+"""Numbers that states give to people, told by their shape: 9 is a digit, A a letter, X either.
 
 What shapes alike is told apart by its check digits; where these are weak or the shape is common, the
 kind is in named.py, behind a word that says what it is.
@@ -56,6 +56,11 @@ def _plain(is_valid: Callable[[str], bool]) -> Callable[[str], bool]:
     return lambda written: is_valid("".join(filter(str.isalnum, written)))
 
 
+def _varied(is_valid: Callable[[str], bool]) -> Callable[[str], bool]:
+    """For long numbers without separators, of which one digit over and over passes many a check."""
+    return lambda written: ids.plausible(written) and is_valid(written)
+
+
 _NIR_SHAPES = ("999999X99999999", "999999X999999 99", "9 99 99 9X 999 999 99", "9 99 999X 999 999 99")
 
 NUMBERED = (
@@ -66,7 +71,12 @@ NUMBERED = (
     Shaped("uk_nhs", ("999 999 9999",), _plain(nhs.is_valid), 0.6),
     Shaped("in_aadhaar", ("9999 9999 9999", "9999-9999-9999"), _plain(aadhaar.is_valid), 0.6),
     Shaped("se_personnummer", ("999999-9999", "999999+9999", "99999999-9999"), personnummer.is_valid, 0.9),
-    Shaped("fi_hetu", ("999999-9999", "999999+9999", "999999X999X", "999999-999A", "999999+999A"), hetu.is_valid, 1.0),
+    Shaped(
+        "fi_hetu",
+        ("999999-9999", "999999+9999", "999999X999X", "999999-999A", "999999+999A"),
+        hetu.is_valid,
+        1.0,
+    ),
     Shaped("is_kennitala", ("999999-9999",), kennitala.is_valid, 0.8),
     Shaped("lv_personas_kods", ("999999-99999",), pvn.is_valid, 0.8),
     Shaped("cz_rodne_cislo", ("999999/9999", "999999/999"), rc.is_valid),
@@ -91,16 +101,14 @@ NUMBERED = (
     Shaped("mx_rfc", ("AAAA999999XXX", "AAAA-999999-XXX"), rfc.is_valid, 0.8),
     Shaped("uk_nino", ("AA999999A", "AA 99 99 99 A", "AA 999999 A"), _plain(ids.uk_nino)),
     Shaped("no_fodselsnummer", ("9" * 11, "999999 99999"), fodselsnummer.is_valid, 0.7),
-    Shaped("za_id", ("9" * 13,), za_id.is_valid, 0.6),
-    Shaped("ro_cnp", ("9" * 13,), cnp.is_valid, 0.6),
-    Shaped("si_emso", ("9" * 13,), emso.is_valid, 0.6),
+    Shaped("za_id", ("9" * 13,), _varied(za_id.is_valid), 0.6),
+    Shaped("ro_cnp", ("9" * 13,), _varied(cnp.is_valid), 0.6),
+    Shaped("si_emso", ("9" * 13,), _varied(emso.is_valid), 0.6),
     Shaped("fr_nir", _NIR_SHAPES, nir.is_valid, 1.0),
     Shaped("bank_account", ("99-9999-9999999-99", "99-9999-9999999-999"), bankaccount.is_valid, 0.9),
 )
 
-_SIGNATURE = str.maketrans(
-    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", "9" * 10 + "A" * 26
-)
+_SIGNATURE = str.maketrans("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", "9" * 10 + "A" * 26)
 _CLASS = {"9": r"\d", "A": "[A-Za-z]"}
 
 

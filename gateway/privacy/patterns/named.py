@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import re2
-from stdnum import bic
 from stdnum.ar import dni as ar_dni
 from stdnum.at import tin as at_tin
 from stdnum.au import abn, tfn
@@ -55,7 +54,7 @@ from stdnum.uy import rut as uy_rut
 from stdnum.za import idnr as za_id
 
 from gateway.privacy import checks, ids
-from gateway.privacy.patterns.shape import Alternative, Reading, known, scan
+from gateway.privacy.patterns.shape import Alternative, Reading, scan
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -76,15 +75,19 @@ def _digits(least: int, most: int | None = None) -> Any:
 
 
 def _named(
-    kind: str, words: str, shape: Any, is_valid: Callable[[str], bool] = ids.plausible, confidence: float = 0.9
+    kind: str,
+    words: str,
+    shape: Any,
+    is_valid: Callable[[str], bool] = ids.plausible,
+    confidence: float = 0.9,
 ) -> Named:
     return Named(kind, tuple(words.split("|")), shape, is_valid, confidence)
 
 
 # Letters and digits as on documents: seven digits, or six beside a letter.
 _DOCUMENT = re2.compile(
-    r"(?i)(?:(?:[A-Z]{1,5}[ -]?)?\d(?:[ .-]?\d){6,17}(?:-?[A-Z]{1,2})?|[A-Z0-9]{0,5}[A-Z]\d{6,12}[A-Z0-9]{0,6}"
-    r"|\d{6,12}[A-Z][A-Z0-9]{0,6})\b"
+    r"(?i)(?:(?:[A-Z]{1,5}[ -]?)?\d(?:[ .-]?\d){6,17}(?:-?[A-Z]{1,2})?"
+    r"|[A-Z0-9]{0,5}[A-Z]\d{6,12}[A-Z0-9]{0,6}|\d{6,12}[A-Z][A-Z0-9]{0,6})\b"
 )
 _DOCUMENT_SHORT = re2.compile(r"(?i)[A-Z]{0,6}[ -]?\d(?:[ .-]?[A-Z]{0,3}\d){4,13}[A-Z]{0,2}\b")
 
@@ -92,10 +95,14 @@ NAMED = (
     _named("us_ssn", "ssn|social security", _digits(9), checks.us_ssn),
     _named("us_itin", "itin|taxpayer id|tax id", _digits(9), itin.is_valid),
     _named("us_ein", "employer identification|fein", _digits(9), ein.is_valid, 0.7),
-    _named("ca_sin", "social insurance|sin number|sin no|num?ro d'assurance sociale", _digits(9), sin.is_valid),
+    _named(
+        "ca_sin", "social insurance|sin number|sin no|num?ro d'assurance sociale", _digits(9), sin.is_valid
+    ),
     _named("uk_nhs", "nhs", _digits(10), checks.uk_nhs),
     _named("uk_utr", "utr|unique taxpayer", _digits(10), ids.plausible, 0.7),
-    _named("ie_pps", "pps|ppsn|personal public service", re2.compile(r"(?i)\d{7}[A-W][A-IW]?\b"), pps.is_valid),
+    _named(
+        "ie_pps", "pps|ppsn|personal public service", re2.compile(r"(?i)\d{7}[A-W][A-IW]?\b"), pps.is_valid
+    ),
     _named("nl_bsn", "bsn|burgerservicenummer|sofinummer|sofi nummer", _digits(9), bsn.is_valid),
     _named(
         "de_idnr",
@@ -111,7 +118,12 @@ NAMED = (
     _named("at_svnr", "sozialversicherungs|svnr|sv nummer|versicherungsnummer", _digits(10), ids.at_svnr),
     _named("at_tin", "abgabenkontonummer|steuernummer", _digits(9), at_tin.is_valid),
     _named("ch_ahv", "ahv|avs|sozialversicherungs", _digits(13), ch_ssn.is_valid),
-    _named("be_rijksregister", "rijksregister|registre national|national register|niss|insz", _digits(11), nn.is_valid),
+    _named(
+        "be_rijksregister",
+        "rijksregister|registre national|national register|niss|insz",
+        _digits(11),
+        nn.is_valid,
+    ),
     _named("pt_nif", "nif|contribuinte|n?mero de identifica??o fiscal", _digits(9), nif.is_valid),
     _named(
         "pt_cc", "cart?o de cidad?o|citizen card", re2.compile(r"(?i)\d{8} ?\d ?[A-Z0-9]{2}\d\b"), cc.is_valid
@@ -120,7 +132,12 @@ NAMED = (
     _named("gr_afm", "afm", _digits(9), gr_afm.is_valid),
     _named("se_personnummer", "personnummer|personal identity", _digits(10, 12), personnummer.is_valid),
     _named("dk_cpr", "cpr|personnummer", _digits(10), cpr.is_valid, 0.8),
-    _named("no_fodselsnummer", "f?dselsnummer|fodselsnummer|personnummer|fnr", _digits(11), fodselsnummer.is_valid),
+    _named(
+        "no_fodselsnummer",
+        "f?dselsnummer|fodselsnummer|personnummer|fnr",
+        _digits(11),
+        fodselsnummer.is_valid,
+    ),
     _named("ee_isikukood", "isikukood|personal code", _digits(11), ik.is_valid),
     _named("lt_asmens_kodas", "asmens kod|personal code", _digits(11), asmens.is_valid),
     _named("pl_pesel", "pesel", _digits(11), pesel.is_valid),
@@ -137,8 +154,15 @@ NAMED = (
     _named("ru_snils", "snils", _digits(11), ids.ru_snils),
     _named("ua_rntrc", "rntrc|rnokpp|ipn", _digits(10), rntrc.is_valid),
     _named("jp_my_number", "my number|individual number|kojin bango", _digits(12), ids.jp_my_number),
-    _named("tw_id", "taiwan id|national id|id number|id card", re2.compile(r"(?i)[A-Z][1289A-D]\d{8}\b"), ids.tw_id),
-    _named("hk_id", "hkid|hong kong id|id card", re2.compile(r"(?i)[A-Z]{1,2}\d{6} ?\(?[0-9A]\)?"), ids.hk_id),
+    _named(
+        "tw_id",
+        "taiwan id|national id|id number|id card",
+        re2.compile(r"(?i)[A-Z][1289A-D]\d{8}\b"),
+        ids.tw_id,
+    ),
+    _named(
+        "hk_id", "hkid|hong kong id|id card", re2.compile(r"(?i)[A-Z]{1,2}\d{6} ?\(?[0-9A]\)?"), ids.hk_id
+    ),
     _named("th_id", "thai id|national id|citizen id", _digits(13), pin.is_valid),
     _named("id_nik", "nik|ktp", _digits(16), nik.is_valid),
     _named("in_aadhaar", "aadhaar|aadhar|uidai|uid number", _digits(12), aadhaar.is_valid),
@@ -149,7 +173,9 @@ NAMED = (
     _named("eg_tax", "egyptian tax", _digits(9), tn.is_valid, 0.7),
     _named("il_id", "teudat zehut|mispar zehut|israeli id|id number", _digits(8, 9), il_idnr.is_valid, 0.8),
     _named("br_cpf", "cpf", _digits(11), cpf.is_valid),
-    _named("ar_dni", "dni|documento nacional", re2.compile(r"\d{1,2}\.?\d{3}\.?\d{3}\b"), ar_dni.is_valid, 0.8),
+    _named(
+        "ar_dni", "dni|documento nacional", re2.compile(r"\d{1,2}\.?\d{3}\.?\d{3}\b"), ar_dni.is_valid, 0.8
+    ),
     _named("pe_dni", "dni|cui", _digits(8, 9), cui.is_valid, 0.6),
     _named("co_nit", "nit", _digits(9, 10), nit.is_valid, 0.8),
     _named("ec_cedula", "c?dula|cedula", _digits(10), ci.is_valid),
@@ -193,7 +219,8 @@ NAMED = (
     ),
     _named(
         "health_id",
-        "health card|health insurance|health id|ohip|ehic|medical record|mrn|patient id|patient number|member id"
+        "health card|health insurance|health id|ohip|ehic|medical record|mrn|patient id|patient number"
+        "|member id"
         "|krankenversicher|versichertennummer|kvnr|carte vitale|assurance maladie|tarjeta sanitaria"
         "|tessera sanitaria|seguridad social|zorgverzekering|n?mero de utente|cart?o sus|medicaid"
         "|insurance policy|insurance number",
@@ -213,7 +240,9 @@ NAMED = (
         ids.plausible,
         0.6,
     ),
-    _named("uk_sort_code", "sort code|sortcode", re2.compile(r"\d{2}[ -]?\d{2}[ -]?\d{2}\b"), ids.plausible, 0.8),
+    _named(
+        "uk_sort_code", "sort code|sortcode", re2.compile(r"\d{2}[ -]?\d{2}[ -]?\d{2}\b"), ids.plausible, 0.8
+    ),
     _named("au_bsb", "bsb", re2.compile(r"\d{3}[ -]?\d{3}\b"), ids.plausible, 0.8),
     _named("in_ifsc", "ifsc", re2.compile(r"(?i)[A-Z]{4}0[A-Z0-9]{6}\b"), ids.plausible, 0.8),
 )
@@ -223,7 +252,9 @@ _SHORT = 6
 _GAP = r"(?:[^0-9A-Za-z](?:[^0-9]{0,24}[^0-9A-Za-z])?)?"
 _GAP_IN_WORD = r"(?:[^0-9]{0,24}[^0-9A-Za-z])?"
 # What all shapes have in common: five digits or more, few letters among them.
-_NUMBER = r"[A-Z]{0,6}[ -]?\d(?:[ ./-]{0,2}\(?[A-Z]{0,3} ?\d){4,19}(?:[ -]?[A-Z]{1,2}|\)|\(A\)|[A-Z0-9]{1,4})?"
+_NUMBER = (
+    r"[A-Z]{0,6}[ -]?\d(?:[ ./-]{0,2}\(?[A-Z]{0,3} ?\d){4,19}(?:[ -]?[A-Z]{1,2}|\)|\(A\)|[A-Z0-9]{1,4})?"
+)
 
 
 def _spelled(word: str) -> str:
@@ -262,32 +293,6 @@ def _read(matched: str) -> Iterator[Reading]:
             yield start, start + shaped.end(), named.kind, named.confidence
             return
 
-
-_MONTH = (
-    r"(?:jan|feb|f.v|mar|m.r|apr|avr|abr|may|mai|mag|maj|jun|juin|giu|jul|juil|lug|aug|ao|ago|sep|set|oct|okt|ott|out"
-    r"|nov|dec|d.c|dez|dic|des|ene|gen)[a-z?]{0,8}\.?"
-)
-_DATE = (
-    r"(?:19|20)\d\d[ ./-]{1,2}\d{1,2}[ ./-]{1,2}\d{1,2}|\d{1,2}[ ./-]{1,2}\d{1,2}[ ./-]{1,2}(?:(?:19|20)\d\d|\d\d)"
-    rf"|\d{{1,2}}(?:st|nd|rd|th|\.|er)?[ -](?:of |de )?{_MONTH}[ ,-]{{1,2}}(?:de )?(?:19|20)\d\d"
-    rf"|{_MONTH}[ -]\d{{1,2}}(?:st|nd|rd|th)?,?[ -](?:19|20)\d\d"
-)
-_BIRTH = (
-    r"(?:birth(?: ?da(?:y|te))?|d\.?o\.?b|born|geboren|geburts(?:datum|tag)|geb\.|naissance|n[?e]e? le|nacimiento"
-    r"|nacid[oa]|nascita|nat[oa] il|nascimento|nascid[oa]|geboorte(?:datum)?|f[?oe]{1,2}dsels(?:dato|datum|dag)"
-    r"|f[?o]dd|f[?o]dt|urodzenia|urodzon[ya]|syntym[?a]aika|dogum tarihi)"
-)
-BIRTH = known("date_of_birth", rf"(?i)\b{_BIRTH}\b?[^0-9]{{0,20}}?\b({_DATE})\b", confidence=0.8)
-BIRTH_SIGN = (
-    r"(?i:birth|d\.?o\.?b|born|gebor|geburt|geb\.|naiss|n[^a-z]e? le|ne le|nacim|nacid|nascit|nat[oa] il|nascim"
-    r"|nascid|geboort|dsels|f[^a-z]d[dt]|fod[dt]|urodz|syntym|dogum)"
-)
-BIC = known(
-    "bic",
-    r"\b(?i:swift|bic)[^A-Za-z0-9]{1,3}(?i:(?:code|address|is)[^A-Za-z0-9]{1,3}){0,2}"
-    r"([A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?)\b",
-    checks.whole(bic.is_valid),
-)
 
 NAMES = scan(
     Alternative(

@@ -29,7 +29,12 @@ IBANS = known(
 # By their checksums; Ethereum's hides in the case of its letters and may be absent.
 WALLETS = scan(
     known("crypto_wallet", r"\b([13LMDXTA9][1-9A-HJ-NP-Za-km-z]{24,34})\b", wallets.base58),
-    known("crypto_wallet", r"\b((?:bc1|ltc1|tb1|BC1|LTC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{20,87})\b", wallets.bech32, 1.0),
+    known(
+        "crypto_wallet",
+        r"\b((?:bc1|ltc1|tb1|BC1|LTC1)[02-9ac-hj-np-zAC-HJ-NP-Z]{20,87})\b",
+        wallets.bech32,
+        1.0,
+    ),
     known("crypto_wallet", r"\b(addr1[02-9ac-hj-np-z]{50,100})\b", confidence=0.8),
     known("crypto_wallet", r"\b(0x[0-9a-fA-F]{40})\b", confidence=0.8),
     known("crypto_wallet", r"\b(r[1-9A-HJ-NP-Za-km-z]{24,34})\b", wallets.ripple),

@@ -144,7 +144,9 @@ _ASSIGNMENTS = scan(
         0.7,
     )
 )
-PASSWORD = r"passw(?:or)?d|passwd|pwd|passphrase|passwort|kennwort|contrase[n?]a|mot de passe|senha|wachtwoord"
+PASSWORD_WORDS = (  # words that announce one
+    r"passw(?:or)?d|passwd|pwd|passphrase|passwort|kennwort|contrase[n?]a|mot de passe|senha|wachtwoord"
+)
 PASSWORDS = scan(
     known(
         "connection_string",
@@ -152,13 +154,23 @@ PASSWORDS = scan(
     ),
     known(
         "password",
-        rf"(?i)(?:{PASSWORD})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)([^\s\"'`<>,;(){{}}\[\]]{{6,100}})",
+        rf"(?i)(?:{PASSWORD_WORDS})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)"
+        r"([^\s\"'`<>,;(){}\[\]]{6,100})",
         checks.passwords,
         0.7,
     ),
 )
 
 GROUPS = (
-    group(_KEYS, _OTHERS, _ASSIGNMENTS, WALLETS, sign=rf"{RUN}|PRIVATE KEY|xox[abeprs]-|User-Key|\dQ~", parted=False),
-    group_with(b"eyJ", scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"))),
+    group(
+        _KEYS,
+        _OTHERS,
+        _ASSIGNMENTS,
+        WALLETS,
+        sign=rf"{RUN}|PRIVATE KEY|xox[abeprs]-|User-Key|\dQ~",
+        parted=False,
+    ),
+    group_with(
+        b"eyJ", scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"))
+    ),
 )
