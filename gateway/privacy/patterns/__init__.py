@@ -31,7 +31,7 @@ GROUPS: tuple[Group, ...] = (
         sign=rf"{DIGITS}|[A-Za-z]{{2}}[ _]?\d\d[ _]?\d\d|[A-Za-z]{{4}}-?\d|{named.NAMES_SIGN}",
     ),
     # Signs that are words: what comes after them is too common.
-    group(secrets.PASSWORDS, sign=rf"(?i:{secrets.PASSWORD_WORDS})", parted=False),
+    group(secrets.PASSWORDS, sign=rf"(?i:{secrets.ANNOUNCING})", parted=False),
     group(scan(announced.BIRTH), scan(announced.BIC), sign=rf"{announced.BIRTH_SIGN}|(?i:swift|bic)"),
 )
 # Looked for beside the others; harmless in themselves, so that no sign gives them away.

@@ -144,7 +144,7 @@ _ASSIGNMENTS = scan(
         0.7,
     )
 )
-PASSWORD_WORDS = (  # words that announce one
+ANNOUNCING = (  # words that announce one
     r"passw(?:or)?d|passwd|pwd|passphrase|passwort|kennwort|contrase[n?]a|mot de passe|senha|wachtwoord"
 )
 PASSWORDS = scan(
@@ -154,7 +154,7 @@ PASSWORDS = scan(
     ),
     known(
         "password",
-        rf"(?i)(?:{PASSWORD_WORDS})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)"
+        rf"(?i)(?:{ANNOUNCING})(?:{_ASSIGNED}| (?:is|ist|est|es):? [\"'`]?)"
         r"([^\s\"'`<>,;(){}\[\]]{6,100})",
         checks.passwords,
         0.7,
