@@ -20,7 +20,7 @@ from stdnum.es import dni, nie
 from stdnum.fi import hetu
 from stdnum.fr import nir
 from stdnum.gb import nhs
-from stdnum.in_ import aadhaar, gstin, pan
+from stdnum.in_ import gstin, pan
 from stdnum.is_ import kennitala
 from stdnum.it import codicefiscale
 from stdnum.kr import rrn
@@ -69,7 +69,7 @@ NUMBERED = (
     Shaped("br_cpf", ("999.999.999-99",), cpf.is_valid, 1.0),
     Shaped("br_cnpj", ("99.999.999/9999-99",), cnpj.is_valid, 1.0),
     Shaped("uk_nhs", ("999 999 9999",), _plain(nhs.is_valid), 0.6),
-    Shaped("in_aadhaar", ("9999 9999 9999", "9999-9999-9999"), _plain(aadhaar.is_valid), 0.6),
+    Shaped("in_aadhaar", ("9999 9999 9999", "9999-9999-9999"), _plain(ids.in_aadhaar), 0.6),
     Shaped("se_personnummer", ("999999-9999", "999999+9999", "99999999-9999"), personnummer.is_valid, 0.9),
     Shaped(
         "fi_hetu",

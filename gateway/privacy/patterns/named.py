@@ -33,7 +33,6 @@ from stdnum.hr import oib
 from stdnum.id import nik
 from stdnum.ie import pps
 from stdnum.il import idnr as il_idnr
-from stdnum.in_ import aadhaar
 from stdnum.lt import asmens
 from stdnum.nl import bsn
 from stdnum.no import fodselsnummer
@@ -165,7 +164,7 @@ NAMED = (
     ),
     _named("th_id", "thai id|national id|citizen id", _digits(13), pin.is_valid),
     _named("id_nik", "nik|ktp", _digits(16), nik.is_valid),
-    _named("in_aadhaar", "aadhaar|aadhar|uidai|uid number", _digits(12), aadhaar.is_valid),
+    _named("in_aadhaar", "aadhaar|aadhar|uidai|uid number", _digits(12), ids.in_aadhaar),
     _named("au_tfn", "tfn|tax file", _digits(8, 9), tfn.is_valid),
     _named("au_abn", "abn|australian business", _digits(11), abn.is_valid, 0.7),
     _named("nz_ird", "ird", _digits(8, 9), ird.is_valid),
