@@ -4,28 +4,26 @@ The text is folded (`fold.py`) and then read as one byte per character, "?" for 
 a place in the bytes is a place in the folded text, and the patterns are ASCII throughout. What is
 encoded in it (`encoded.py`) is decoded and searched as well, to a bounded depth.
 
-Few texts hold anything, so the question is asked three times, each time more dearly: `clears` and
-`scan` look for signs of anything at once, then each group of scans for its own sign, and only then
-each scan has its pass.
+Few texts hold anything, so the question is asked three times, each time more dearly: `clears` looks
+for signs of anything in a whole request, `scan` has one pass to see which scans match, and only those
+then have a pass of their own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
-import re2
 from msgspec.structs import replace
 
 from gateway.errors import ConfigError
-from gateway.privacy.encoded import ENCODED, decode
+from gateway.privacy.encoded import decode
 from gateway.privacy.fold import fold, origins
-from gateway.privacy.patterns import CLASSES, GROUPS, LINKS, SIGNS
+from gateway.privacy.patterns import CLASSES, SCANS, SIGNS, SURVEY
 from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 # How many encodings may be wrapped around each other. Each is at most 2.3 times as long as the last one.
 MAX_LAYERS = 3
-_ENCODED = re2.compile(ENCODED)
 # Text that every scan has to read.
 _EVERYTHING = "mail a@b.example, eyJa, ab12, 0x1, 1.2.3.4, call 12 34 56 78 90, pwd, dob, bic, " + "x1" * 16
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
@@ -100,23 +98,16 @@ class StructuredDetector:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
         return tuple(outermost(layered(text, self._find)))
 
-    def _find(self, folded: str) -> Iterator[Finding]:
+    def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
-        yield from self._linked(raw)
-        if SIGNS.search(raw):
-            yield from self._search(raw)
-
-    def _linked(self, raw: bytes) -> Iterator[Finding]:
-        if LINKS.gate(raw) is not None:
-            for scan in LINKS.scans:
-                yield from self._matches(scan, raw)
-
-    def _search(self, raw: bytes) -> Iterator[Finding]:
         parted = _part(raw)
-        for group in GROUPS:
-            if group.gate(raw) is not None:
-                for scan in group.scans:
-                    yield from self._matches(scan, parted if group.parted else raw)
+        matching = SURVEY.matching(raw)
+        matching_parted = matching if parted is raw else SURVEY.matching(parted)
+        found: list[Finding] = []
+        for place, (scan, is_parted) in enumerate(SCANS):
+            if place in (matching_parted if is_parted else matching):
+                found += self._matches(scan, parted if is_parted else raw)
+        return found, len(SCANS) in matching
 
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
         place = 0
@@ -129,13 +120,15 @@ class StructuredDetector:
 
 
 def layered(
-    text: str, find: Callable[[str], Iterable[Finding]], layers: int = MAX_LAYERS
+    text: str, find: Callable[[str], tuple[list[Finding], bool]], layers: int = MAX_LAYERS
 ) -> Sequence[Finding]:
-    """What `find` finds in folded `text` and in `layers` layers of encoding, at its places in `text`."""
+    """What `find` finds in `text` and in `layers` layers of encoding, at its places in `text`.
+
+    `find` takes folded text, and answers also whether something may be encoded in it.
+    """
     folded = fold(text)
-    found = list(find(folded))
-    raw = _bytes_of(folded)
-    decoded = decode(raw) if layers and _ENCODED.search(raw) else None
+    found, encoded = find(folded)
+    decoded = decode(_bytes_of(folded)) if encoded and layers else None
     if decoded:
         for finding in layered(decoded.text, find, layers - 1):
             start, end = decoded.origin(finding.start, finding.end)
@@ -163,11 +156,11 @@ def _bytes_of(folded: str) -> bytes:
 
 
 def _part(raw: bytes) -> bytes:
-    """`raw` with blanks for what parts words, at the same places."""
+    """`raw` with blanks for what parts words, at the same places; `raw` itself where there is none."""
     if b"\\" in raw:
         for mark, blanks in _ESCAPES:
             raw = raw.replace(mark, blanks)
-    return raw.replace(b"_", b" ")
+    return raw.replace(b"_", b" ") if b"_" in raw else raw
 
 
 def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:

@@ -96,10 +96,10 @@ class RuleDetector:
         """Findings in order. Never raises."""
         compiled = self._compiled
 
-        def search(folded: str) -> Iterator[Finding]:
+        def search(folded: str) -> tuple[list[Finding], bool]:
             raw = _utf8(folded)
-            for rule in chain[_Terms | _Pattern](*compiled):
-                yield from rule.findings(raw)
+            rules = chain[_Terms | _Pattern](*compiled)
+            return [found for rule in rules for found in rule.findings(raw)], bool(_ENCODED.search(raw))
 
         return tuple(outermost(layered(text, search)))
 

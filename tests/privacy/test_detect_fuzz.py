@@ -1,7 +1,7 @@
 """No text takes much longer than others of its size: texts made to be slow beside a page full of identifiers.
 
 `HEADGATE_FUZZ_SECONDS=600 pytest tests/privacy/test_detect_fuzz.py` looks for longer, up to 1 MiB, with a
-seed of its own that is printed. Time is the process's own CPU time, which other processes do not lengthen much.
+seed of its own that is printed. Time is the process's own CPU time, which others do not lengthen much.
 """
 
 import os

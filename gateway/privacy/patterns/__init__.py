@@ -2,7 +2,7 @@
 
 Most texts hold nothing, and one pass should be enough to see that: `SIGNS` asks for what none of
 these can be without, be it as little as an "@". Together the signs stay a small automaton: within
-RE2's memory, so never its slower search. Only for groups whose own sign is there are their scans run.
+RE2's memory, so never its slower search. `SURVEY` tells in one pass which scans have something to find.
 
 The checksums are python-stdnum's, the numbering plans those of phonenumbers.
 """
@@ -11,6 +11,7 @@ from gateway.privacy.encoded import ENCODED
 from gateway.privacy.patterns import announced, contact, identity, named, payment, secrets
 from gateway.privacy.patterns.contact import DIGITS
 from gateway.privacy.patterns.shape import Group, either, group, scan
+from gateway.privacy.survey import Survey
 from router_policies.privacy import PrivacyClass
 
 # In the order of their findings where these are alike.
@@ -34,8 +35,12 @@ GROUPS: tuple[Group, ...] = (
     group(secrets.PASSWORDS, sign=rf"(?i:{secrets.ANNOUNCING})", parted=False),
     group(scan(announced.BIRTH), scan(announced.BIC), sign=rf"{announced.BIRTH_SIGN}|(?i:swift|bic)"),
 )
-# Looked for beside the others; harmless in themselves, so that no sign gives them away.
+# Looked for beside the others; harmless in themselves, so no sign for the glance.
 LINKS = contact.LINKS
+# Every scan, and whether it reads what detect.py puts blanks into.
+SCANS = tuple((looked, found.parted) for found in (LINKS, *GROUPS) for looked in found.scans)
+# Numbers the scans, in that order; the last number is what is encoded.
+SURVEY = Survey([(looked.first or looked.pattern).pattern for looked, _ in SCANS] + [ENCODED])
 # Without this in a text there is nothing to find in it, encoded or not.
 SIGNS = either(ENCODED, *sorted({found.sign for found in GROUPS}))
 

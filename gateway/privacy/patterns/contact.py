@@ -2,7 +2,7 @@
 
 from gateway.privacy import checks, phones
 from gateway.privacy.checks import always
-from gateway.privacy.patterns.shape import group_with, known, scan
+from gateway.privacy.patterns.shape import group, known, scan
 
 # "?" stands for every character beyond ASCII (see detect.py).
 _EMAIL = known(
@@ -99,6 +99,6 @@ GROUPED_PHONES = scan(
 DIGITS = r"\d(?:(?:[ _\t./()-]|\\[nrt]){0,3}\d){6}"
 HEX = "[0-9A-Fa-f]"
 
-ADDRESSES = group_with(b"@", scan(_URL_CREDENTIALS, _EMAIL))
+ADDRESSES = group(scan(_URL_CREDENTIALS, _EMAIL), sign="@", parted=False)
 NETWORK_SIGN = rf"\d\.\d{{1,3}}\.\d|:{HEX}{{0,4}}:|{HEX}{{2}}-{HEX}{{2}}-{HEX}|{HEX}{{4}}\.{HEX}{{4}}\."
-LINKS = group_with(b".", _LINK)
+LINKS = group(_LINK, sign=r"\.", parted=False)

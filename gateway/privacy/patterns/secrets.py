@@ -2,7 +2,7 @@
 
 from gateway.privacy import checks
 from gateway.privacy.patterns.payment import WALLETS
-from gateway.privacy.patterns.shape import group, group_with, known, scan
+from gateway.privacy.patterns.shape import group, known, scan
 
 # A secret's left edge: a word boundary, or an escaped line break as in JSON within JSON.
 _EDGE = r"(?:\b|_|\\[nrt])"
@@ -170,7 +170,9 @@ GROUPS = (
         sign=rf"{RUN}|PRIVATE KEY|xox[abeprs]-|User-Key|\dQ~",
         parted=False,
     ),
-    group_with(
-        b"eyJ", scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)"))
+    group(
+        scan(known("jwt", r"(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?)")),
+        sign=r"\.eyJ",
+        parted=False,
     ),
 )

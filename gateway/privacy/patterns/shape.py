@@ -9,8 +9,6 @@ backtracks; two more rules keep all of it linear and complete:
   scan is `disjoint` and its checks look at all places in a run. So it must
   be short, and alternatives of one scan that can begin at the same place must not shape alike.
 
-`re2.Set` would do all in one pass, but when its automaton outgrows its memory it reports no match
-at all, and nobody hears of it. A single RE2 object falls back to a slower search instead.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,12 +52,11 @@ class Group(msgspec.Struct, frozen=True):
     """Scans with one sign: a pattern without groups, without which none of them finds anything.
 
     It is in every identifier or in the word before it, in one piece, and holds in the text as it
-    was before detect.py put blanks for what parts words. `gate` asks for it.
+    was before detect.py put blanks for what parts words.
     """
 
     scans: tuple[Scan, ...]
     sign: str
-    gate: Callable[[bytes], object]
     parted: bool  # do the scans read the text with those blanks?
 
 
@@ -83,12 +80,7 @@ def scan(*alternatives: Alternative, first: str = "", disjoint: bool = False) ->
 
 
 def group(*scans: Scan, sign: str, parted: bool = True) -> Group:
-    return Group(scans, sign, re2.compile(sign).search, parted)
-
-
-def group_with(literal: bytes, *scans: Scan) -> Group:
-    """A group whose sign is a plain string, in text as it was."""
-    return Group(scans, re2.escape(literal.decode()), lambda raw: literal in raw or None, False)
+    return Group(scans, sign, parted)
 
 
 def either(*patterns: str) -> Any:
