@@ -300,4 +300,6 @@ NAMES = scan(
         _read,
     )
 )
-NAMES_SIGN = r"[A-Za-z]\d{6}|\d{6}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare|hrerschein)"
+NAMES_SIGN = (
+    r"[A-Za-z]\d{6}|\d{6}[+A-Za-z]|(?i:pass|reisep|pasap|sort.{0,2}code|bsb|ifsc|mbi|medicare|hrerschein)"
+)
