@@ -71,7 +71,7 @@ SECRETS = {
     "sendgrid_key": ["SG." + mixed(22) + "." + mixed(43)],
     "twilio_key": ["SK" + hexed(32)],
     "mailgun_key": ["key-" + hexed(32)],
-    "mailchimp_key": [hexed(32) + "-us12"],
+    "mailchimp_key": [hexed(32) + "-us12", hexed(32) + "-us5"],
     "brevo_key": ["xkeysib-" + hexed(64) + "-" + mixed(16)],
     "shopify_token": ["shpat_" + hexed(32), "shpss_" + hexed(32)],
     "square_token": ["sq0atp-" + mixed(22), "EAAA" + mixed(60)],

@@ -122,8 +122,8 @@ RUN = r"[A-Za-z0-9+/_-]{20}"
 
 _KEYS = scan(
     *(known(kind, f"{_EDGE}((?:{begins}){goes_on})") for kind, begins, goes_on in FORMATS),
-    # By what they begin with, and a few more characters so that few other words are looked at twice.
-    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%.{{+/_-]{{2}}",
+    # By what they begin with, and one character more.
+    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%.{{+/_-]",
 )
 _OTHERS = scan(
     known("private_key", r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)"),
