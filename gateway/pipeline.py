@@ -32,7 +32,7 @@ from gateway.record import Attempt, Record, Recorder
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, PrivacyClass, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -97,6 +97,8 @@ class Pipeline:
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
+            model_withheld=(bool(classification.findings) or classification.privacy > principal.privacy_floor)
+            and await self._holds_something(request.model),
         )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):
@@ -108,6 +110,11 @@ class Pipeline:
                 await self._answer(verdict, request, reply, record)
             else:
                 await self._answer_by(clock + deadline_s, verdict, request, reply, record)
+
+    async def _holds_something(self, model: str) -> bool:
+        """Whether detectors find something in the model's name, or cannot tell."""
+        found = await self._classifier.classify(model, floor=PrivacyClass.PUBLIC)
+        return found.privacy > PrivacyClass.PUBLIC
 
     async def _answer_by(
         self, deadline: float, decision: Decision, request: Request, reply: Reply, record: Record

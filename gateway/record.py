@@ -23,6 +23,7 @@ from router_policies.types import Candidate, Decision, Denial, ErrorClass
 
 log = logging.getLogger("headgate.record")
 
+WITHHELD = "(withheld)"  # in place of a model's name that holds what detectors look for
 FREE = Priced(cost_nano=0, source="")
 
 
@@ -245,7 +246,7 @@ class Record:
             begun,
             backend=latest.backend,
             zone=latest.zone,
-            model=latest.model,
+            model=self._written(latest.model),
             adapter=latest.adapter or "",
             attempts=self._attempts,
             status=self._status,
@@ -267,7 +268,7 @@ class Record:
             team=facts.team,
             tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
-            model_asked=facts.model,
+            model_asked=self._written(facts.model),
             privacy=facts.privacy.label,
             findings=self._call.classification.findings,
             policy=verdict.policy,
@@ -275,7 +276,7 @@ class Record:
             reason=verdict.reason,
             backend=candidate.backend if candidate else "",
             zone=candidate.zone if candidate else "",
-            model=candidate.model if candidate else "",
+            model=self._written(candidate.model) if candidate else "",
             adapter=(candidate.adapter or "") if candidate else "",
             stream=self._request.stream,
             attempts=attempts,
@@ -286,6 +287,11 @@ class Record:
             price=priced.source,
             duration_ms=(time.perf_counter() - self._call.clock) * 1e3,
         )
+
+    def _written(self, model: str) -> str:
+        """The name that the row gives `model`: the client's own word for it only if there is nothing in it."""
+        withheld = self._call.model_withheld and model == self._call.facts.model
+        return WITHHELD if withheld else model
 
     def _cost_nano(self, priced: Priced) -> int | None:
         unknown = priced.cost_nano is None or self._given_up.cost_nano is None

@@ -56,6 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     started_ns: int  # Unix time
     clock: float  # the same moment on time.perf_counter
     traceparent: str = ""  # the client's header, W3C Trace Context
+    model_withheld: bool = False  # detectors find something in the model's name: it is not written down
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
