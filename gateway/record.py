@@ -289,7 +289,7 @@ class Record:
         )
 
     def _written(self, model: str) -> str:
-        """The name that the row gives `model`: the client's own word for it only if there is nothing in it."""
+        """The name that the row has: the client's own word for it only if there is nothing in that."""
         withheld = self._call.model_withheld and model == self._call.facts.model
         return WITHHELD if withheld else model
 

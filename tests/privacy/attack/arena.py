@@ -217,7 +217,7 @@ class Arena:
         return answer
 
     def bystand(self) -> None:
-        """Requests of somebody else, good ones and bad: what they are answered must hold nothing of others."""
+        """Requests of somebody else, good and bad: what they are answered must hold nothing of others."""
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
         for raw in (body, body[:-1], b'{"model": "m"}', b"[]"):
             self.answers.append(self.ask("chat/completions", raw, key=FLOOR_KEY))

@@ -31,7 +31,7 @@ def strike(arena: Arena, case: Case) -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_nothing_leaves(leaky: Arena, field: str) -> None:
-    """Whatever holds the canary in this field, the request stays at home; the arena's end judges what was written."""
+    """The canary in this field, however it looks, stays at home; the arena's end judges what was written."""
     before, at_home = leaky.sent, leaky.at_home
     cases = [case for case in CASES if case.field == field]
     for case in cases:
