@@ -37,7 +37,7 @@ from gateway.record import Attempt, Record, Recorder
 from gateway.types import Call, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, PrivacyClass, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -127,6 +127,8 @@ class Pipeline:
             clock=clock,
             traceparent=incoming.traceparent,
             session=recalled.session,
+            model_withheld=(bool(own.findings) or own.privacy > principal.privacy_floor)
+            and await self._holds_something(request.model),
         )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):
@@ -140,6 +142,11 @@ class Pipeline:
                 await self._answer(verdict, request, outgoing, reply, record)
             else:
                 await self._answer_by(clock + deadline_s, verdict, request, outgoing, reply, record)
+
+    async def _holds_something(self, model: str) -> bool:
+        """Whether detectors find something in the model's name, or cannot tell."""
+        found = await self._classifier.classify(model, floor=PrivacyClass.PUBLIC)
+        return found.privacy > PrivacyClass.PUBLIC
 
     async def _answer_by(
         self,

@@ -25,6 +25,7 @@ from router_policies.types import Candidate, Decision, Denial, ErrorClass, Priva
 
 log = logging.getLogger("headgate.record")
 
+WITHHELD = "(withheld)"  # in place of a model's name that holds what detectors look for
 FREE = Priced(cost_nano=0, source="")
 
 
@@ -268,7 +269,7 @@ class Record:
             begun,
             backend=latest.backend,
             zone=latest.zone,
-            model=latest.model,
+            model=self._written(latest.model),
             adapter=latest.adapter or "",
             attempts=len(self._reached),
             status=self._status,
@@ -292,7 +293,7 @@ class Record:
             team=facts.team,
             tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
-            model_asked=facts.model,
+            model_asked=self._written(facts.model),
             privacy=verdict.privacy.label,
             findings=self._call.classification.findings,
             policy=verdict.policy,
@@ -300,7 +301,7 @@ class Record:
             reason=verdict.reason,
             backend=candidate.backend if candidate else "",
             zone=candidate.zone if candidate else "",
-            model=candidate.model if candidate else "",
+            model=self._written(candidate.model) if candidate else "",
             adapter=(candidate.adapter or "") if candidate else "",
             stream=self._request.stream,
             attempts=len(self._reached),
@@ -314,6 +315,11 @@ class Record:
             session=self._call.session,
             reached=tuple(self._reached),
         )
+
+    def _written(self, model: str) -> str:
+        """The name that the row has: the client's own word for it only if there is nothing in that."""
+        withheld = self._call.model_withheld and model == self._call.facts.model
+        return WITHHELD if withheld else model
 
     def _cost_nano(self, priced: Priced) -> int | None:
         unknown = priced.cost_nano is None or self._given_up.cost_nano is None
