@@ -144,7 +144,9 @@ class Caller:
                 UpstreamRequest(
                     call_id=record.call_id,
                     endpoint=request.endpoint,
-                    body=upstream_body(request, candidate.model),
+                    body=upstream_body(
+                        request, candidate.model, masked=candidate.masked, permit=candidate.permit
+                    ),
                     stream=request.stream,
                     permit=candidate.permit,
                 )

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest
-from router_policies.types import Feature
+from gateway.privacy.mask import Masked, cleared
+from router_policies.types import Feature, Permit
 
 REQUIRED = {
     "chat/completions": "messages",
@@ -52,6 +53,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool  # the client gets a stream's usage: it asked, or the API has no stream without
     features: frozenset[Feature]
     size: int  # bytes
+    masked: Masked | None = None
 
 
 def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
@@ -81,9 +83,14 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
     )
 
 
-def upstream_body(request: Request, model: str) -> dict[str, Any]:
-    """What goes to the backend: the candidate's model, and usage always asked for in streams."""
-    body = {**request.body, "model": model}
+def upstream_body(
+    request: Request, model: str, *, masked: bool = False, permit: Permit | None = None
+) -> dict[str, Any]:
+    """What goes to the backend: the candidate's model, and usage always asked for in streams.
+
+    Raises EgressRefused when it has to be `masked` and is not, or is not masked down to `permit`.
+    """
+    body = {**(cleared(request.masked, permit) if masked else request.body), "model": model}
     if request.stream and request.endpoint != "responses":  # whose last event always has it
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     return body

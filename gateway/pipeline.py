@@ -3,6 +3,7 @@
     admit     the key says who is asking                              admission.py
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
+    mask      where the policy may want it: what can be taken out     privacy/mask.py, restore.py
     decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
     call      candidates in order, with retries and hedges, each      calls.py, resilience/
               through its backend, which asks the one door out        backends/, privacy/egress.py
@@ -15,9 +16,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.admission import Keys
 from gateway.backends.answer import Answer
@@ -28,13 +31,18 @@ from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import Request, parse
 from gateway.privacy.classify import Classifier
+from gateway.privacy.mask import mask
+from gateway.privacy.placeholders import Vault
+from gateway.privacy.restore import Restoration
 from gateway.record import Attempt, Record, Recorder
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, Feature, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
+
+_JSON = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA})
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +93,14 @@ class Pipeline:
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
-        classification = await self._classifier.classify(
-            request.body, floor=principal.privacy_floor, asked=incoming.privacy
-        )
+        classify = partial(self._classifier.classify, floor=principal.privacy_floor, asked=incoming.privacy)
+        classification = await classify(request.body)
+        policy = self._policy()
+        above = policy.masks_above
+        if classification.places and above is not None and classification.privacy > above:
+            request = replace(request, masked=await mask(request.body, classification, classify))
         facts = _facts(incoming, request, principal, classification)
-        verdict = decide(self._policy(), facts, self._snapshot())
+        verdict = decide(policy, facts, self._snapshot())
         call = Call(
             facts=facts,
             principal=principal,
@@ -133,12 +144,46 @@ class Pipeline:
         except BackendError as error:
             raise _upstream_failed(error, record) from error
         try:
+            if begun.attempt.candidate.masked and request.masked is not None:
+                reply = _Restoring(reply, request, request.masked.vault, record)
             if request.stream:
                 await _pass_stream(request, begun.attempt, begun.answer, reply, record)
             else:
                 _pass_whole(begun.attempt, begun.answer, reply, record)
         finally:
             await begun.aclose()
+
+
+class _Restoring:
+    """The way back to the client for the answer to a masked request: a Reply that puts the values back."""
+
+    def __init__(self, reply: Reply, request: Request, vault: Vault, record: Record) -> None:
+        self._reply, self._record, self._counted = reply, record, 0
+        json_text = not _JSON.isdisjoint(request.features)
+        self._restoration = Restoration(request.endpoint, vault, json_text=json_text)
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self._reply.whole(status, headers, self._restoration.whole(body))
+        self._count()
+
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self._reply.start(status, headers)
+
+    def write(self, chunk: bytes) -> None:
+        """Whole events, as all that a meter gives."""
+        events = self._restoration.events(chunk)
+        if events:
+            self._reply.write(events)
+        self._count()
+
+    def drawn_from(self, source: Source | None) -> None:
+        self._reply.drawn_from(source)
+
+    def _count(self) -> None:
+        new = self._restoration.unrestored - self._counted
+        if new:
+            self._counted += new
+            self._record.unrestored(new)
 
 
 def _facts(
@@ -154,6 +199,8 @@ def _facts(
         features=request.features,
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=classification.privacy,
+        masked=request.masked.privacy if request.masked else None,
+        masked_kinds=request.masked.vault.kinds() if request.masked else {},
     )
 
 

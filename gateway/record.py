@@ -159,6 +159,12 @@ class Record:
     def interrupted(self) -> None:
         self._outcome = Outcome.INTERRUPTED
 
+    def unrestored(self, count: int) -> None:
+        """So many placeholders of a masked answer could not be given their values."""
+        self._parts.observers.metrics.counter(
+            "headgate_placeholders_unrestored", "Placeholders in answers without their values."
+        ).inc(count)
+
     def headers(self) -> dict[str, str]:
         """The `x-headgate-…` headers, with what is known by now."""
         candidate, verdict = self._latest, self._verdict
@@ -175,6 +181,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
+            if candidate.masked and self._request.masked is not None:
+                headers["x-headgate-masked"] = str(len(self._request.masked.vault))
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
             headers["x-headgate-cost"] = usd(cost)
         return headers

@@ -23,7 +23,9 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
     index = build_index([route.conditions for route in routes])
     label = f"{document.name}@{document.version}"
     problems = tuple(_misfits(document.routes, catalog))
-    return CompiledPolicy(label=label, routes=routes, index=index), problems
+    ceilings = [t.backend.zone.ceiling for route in routes for t in route.targets if t.mask]
+    masks_above = min(ceilings, default=None)
+    return CompiledPolicy(label=label, routes=routes, index=index, masks_above=masks_above), problems
 
 
 def _route(route: Route, catalog: Catalog) -> CompiledRoute:
@@ -83,6 +85,7 @@ def _target(target: Target, backend: BackendInfo, position: int, count: int) -> 
         model=target.model,
         adapter=target.adapter,
         pinned=is_release(target.adapter),
+        mask=target.mask,
         label=label,
         position=position,
         chosen=f"{label} ({place} of {count})",

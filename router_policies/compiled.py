@@ -4,7 +4,7 @@ import msgspec
 
 from .conditions import Conditions
 from .index import RouteIndex
-from .types import BackendInfo, ErrorClass, Resilience
+from .types import BackendInfo, ErrorClass, PrivacyClass, Resilience
 
 
 class CompiledTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +14,7 @@ class CompiledTarget(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     adapter: str  # "name@alias", or "name@digest12" when `pinned`
     pinned: bool
+    mask: bool  # may take a request above its zone's ceiling once it is masked down to that
     label: str  # for people: "vllm/support-intents@stable"
     position: int  # in the document, from 1
     chosen: str  # for people: the label, and where it stands among the targets
@@ -40,3 +41,4 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
     label: str  # name@version
     routes: tuple[CompiledRoute, ...]
     index: RouteIndex
+    masks_above: PrivacyClass | None  # requests above it are masked for some target; None: for no target

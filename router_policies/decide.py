@@ -3,6 +3,9 @@
 The first route that matches has the last word: where none of its targets can take the request it is denied,
 never handed to a later route. Every target is held against its zone's ceiling, although `verify` has proved
 that no route of a loaded policy leads above one: the proof covers the policy, this covers the proof.
+
+A request above a ceiling may go to a target that masks, if the class of what is left is within it; the
+candidate says so, and its permit is for that class and no higher one.
 """
 
 from collections.abc import Sequence
@@ -40,7 +43,7 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
         policy=policy.label,
         candidates=tuple(kept),
         fallback_on=route.fallback_on,
-        reason=_reason(route, before, chosen, facts),
+        reason=_reason(route, before, chosen, facts) + _masking([c for c in kept if c.masked], facts),
         resilience=route.resilience,
     )
 
@@ -60,6 +63,15 @@ def _reason(route: CompiledRoute, before: Sequence[Ruled], chosen: CompiledTarge
     return f"route {route.name}: {ruled_line(before, facts)}; falls to {chosen.chosen}"
 
 
+def _masking(candidates: Sequence[Candidate], facts: Facts) -> str:
+    """`; masked for openai: 2 email, 1 payment_card`"""
+    if not candidates:
+        return ""
+    backends = ", ".join(dict.fromkeys(candidate.backend for candidate in candidates))
+    values = ", ".join(f"{count} {kind}" for kind, count in sorted(facts.masked_kinds.items()))
+    return f"; masked for {backends}: {values}"
+
+
 def _candidate(
     policy: CompiledPolicy, target: CompiledTarget, facts: Facts, snapshot: Snapshot
 ) -> Candidate | Obstacle:
@@ -72,14 +84,19 @@ def _candidate(
     upstream = _upstream(target, facts, snapshot)
     if isinstance(upstream, Obstacle):
         return upstream
-    zone = backend.zone
-    if facts.privacy > zone.ceiling:
-        return Obstacle.PRIVACY
+    zone, privacy = backend.zone, facts.privacy
+    masked = privacy > zone.ceiling
+    if masked:
+        if not target.mask or facts.masked is None or facts.masked > zone.ceiling:
+            return Obstacle.PRIVACY
+        privacy = facts.masked
     if backend.name in snapshot.down:
         return Obstacle.DOWN
     model, adapter = upstream
-    permit = None if zone.local else _permit(policy, target, facts)
-    return Candidate(backend=backend.name, zone=zone.name, model=model, adapter=adapter, permit=permit)
+    permit = None if zone.local else _permit(policy, target, facts, privacy)
+    return Candidate(
+        backend=backend.name, zone=zone.name, model=model, adapter=adapter, permit=permit, masked=masked
+    )
 
 
 def _upstream(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstream | Obstacle:
@@ -103,11 +120,12 @@ def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstr
     return (asked, None) if "*" in backend.models else Obstacle.MODEL
 
 
-def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts) -> Permit:
+def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts, privacy: PrivacyClass) -> Permit:
+    """For what is sent, of class `privacy`."""
     return Permit(
         call_id=facts.call_id,
         backend=target.backend.name,
         zone=target.backend.zone.name,
-        privacy=facts.privacy,
+        privacy=privacy,
         policy=policy.label,
     )

@@ -93,6 +93,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[Feature]
     prompt_tokens: int  # an estimate, see gateway.ledger.tokens
     privacy: PrivacyClass
+    masked: PrivacyClass | None = None  # the class of what is left when it is masked; None: it cannot be
+    masked_kinds: Mapping[str, int] = {}  # what is masked: kind -> values
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the name that goes upstream
     adapter: str | None  # its immutable name, when `model` is an adapter
     permit: Permit | None  # None in a local zone
+    masked: bool = False  # gets the request with placeholders, and `permit` is for what is left of it
 
 
 class Resilience(msgspec.Struct, frozen=True, kw_only=True):
