@@ -209,8 +209,8 @@ def test_a_chat_in_any_chunks(
     newline: bytes,
     ends: bool,
 ) -> None:
-    """Choices and fields interleaved, texts and bytes cut anywhere, either line end, with a finish or without:
-    each text is what it is in one piece, no chunk is added or lost, and the count is the same."""
+    """Choices and fields interleaved, texts and bytes cut anywhere, either line end, finished or not: each
+    text is what it is in one piece, no chunk is added or lost, and the count is the same."""
     waiting = {key: cut(text, places) for key, text in spoken.items() if text}
     chunks = []
     while any(waiting.values()):
