@@ -287,6 +287,8 @@ async def test_what_is_found_in_a_placeholder_is_our_own() -> None:
             return [Finding(start + 2, start + 9, "person", RESTRICTED, 1.0)] if start >= 0 else []
 
     assert (await masked(chat(CARD), STRUCTURED, Brackets())).privacy is PUBLIC
+    floored = await masked(chat(CARD), STRUCTURED, Brackets(), floor=CONFIDENTIAL)
+    assert floored.privacy is CONFIDENTIAL
     both = await masked(chat(f"{CARD} [[PAYMENT"), STRUCTURED, Words(person="[[PAYMENT"))
     assert both.privacy is PUBLIC
     assert both.body["messages"][0]["content"].count("[[P") == 2

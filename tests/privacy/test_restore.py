@@ -318,6 +318,20 @@ def test_only_the_next_piece_is_waited_for() -> None:
     assert said(feed(0, "1]")) == {(0, "content"): "two [1]", (1, "content"): "other"}
 
 
+def test_at_the_end_of_a_text_nothing_waits_any_more() -> None:
+    """A choice's finish, and a response's `.done`, let go what was held, before the stream's own end."""
+    chat = Restoration("chat/completions", VALUES.vault, json_text=False)
+    piece = {"choices": [{"index": 1, "delta": {"content": "["}}]}
+    finish = {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}
+    assert data(chat.events(sse([piece], b""))) == []
+    assert data(chat.events(sse([finish], b""))) == [piece, finish]
+    response = Restoration("responses", VALUES.vault, json_text=False)
+    piece = {"type": "response.output_text.delta", "item_id": "i", "delta": "["}
+    done = {"type": "response.output_text.done", "item_id": "i", "text": "["}
+    assert data(response.events(sse([piece], b""))) == []
+    assert data(response.events(sse([done], b""))) == [piece, done]
+
+
 def test_scores_keep_the_placeholders() -> None:
     """Log-probabilities are of the tokens that the model said, whole and streamed."""
     scores = {"content": [{"token": VALUES.email, "logprob": -0.5}]}
