@@ -200,7 +200,10 @@ async def test_attachments_are_not_lowered() -> None:
     part = {"type": "image_url", "image_url": {"url": "https://x.test/1.png"}}
     text = {"type": "text", "text": CARD}
     assert (await masked(chat([text, part]))).privacy is CONFIDENTIAL
-    assert (await masked(chat([text, part]), STRUCTURED, Words(term="image_url"))).privacy is RESTRICTED
+    item = {"type": "image_generation_call", "id": "ig_1", "result": "iVBORw0KGgo"}
+    covered = await masked({"input": [item], "user": CARD}, STRUCTURED, Words(term=item["type"]))
+    assert covered.body["input"] == [item]
+    assert covered.privacy is RESTRICTED
 
 
 class Failing:
