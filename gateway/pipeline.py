@@ -93,11 +93,12 @@ class Pipeline:
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
-        classify = partial(self._classifier.classify, floor=principal.privacy_floor, asked=incoming.privacy)
-        classification = await classify(request.body)
+        floor, asked = principal.privacy_floor, incoming.privacy
+        classification = await self._classifier.classify(request.body, floor=floor, asked=asked)
         policy = self._policy()
         above = policy.masks_above
         if classification.places and above is not None and classification.privacy > above:
+            classify = partial(self._classifier.classify, floor=floor, asked=asked)
             request = replace(request, masked=await mask(request.body, classification, classify))
         facts = _facts(incoming, request, principal, classification)
         verdict = decide(policy, facts, self._snapshot())
