@@ -18,12 +18,24 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     admin: bool = False
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A finding at [start, end) of the text of that number among those that were scanned."""
+
+    text: int
+    start: int
+    end: int
+    kind: str
+    privacy: PrivacyClass
+
+
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """How sensitive a request is and what said so. Never holds what was found."""
 
     privacy: PrivacyClass
     findings: dict[str, int] = {}  # kind -> count
     reason: str = ""
+    places: tuple[Place, ...] = ()  # of the findings; empty where a detector failed: then nothing is known
+    least: PrivacyClass = PrivacyClass.PUBLIC  # the class were there no findings
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -14,8 +14,8 @@ A permit opens the door for one content, the one that was classified, and for a 
     seal       puts its SHA-256 and the moment of expiry beside a permit that `decide` minted
     release    takes the SHA-256 of what is about to leave, and hands that out if it is the same
 
-A content that differs from the client's (masked) is an Outgoing of its own, classified and decided
-upon as it is. Of what litellm makes of a content only the content itself is checked, before it gets it.
+A content that differs from the client's (masked) is an Outgoing of its own, classified as it is. Of
+what litellm makes of a content only the content itself is checked, before it gets it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ import msgspec
 
 from gateway.errors import ConfigError, EgressRefused
 from gateway.settings import is_local
-from router_policies.types import Permit, Zone
+from router_policies.types import Permit, PrivacyClass, Zone
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -52,12 +52,34 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 class Outgoing:
     """A request as it may leave: `content` is a JSON object, all of the body but the model."""
 
-    __slots__ = ("_digest", "content", "endpoint", "stream", "until")
+    __slots__ = ("_digest", "content", "endpoint", "masked", "privacy", "stream", "until")
 
-    def __init__(self, *, endpoint: str, stream: bool, content: bytes, until: float) -> None:
-        """`until`, on the clock of time.monotonic, is when its permits expire."""
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        stream: bool,
+        content: bytes,
+        until: float,
+        privacy: PrivacyClass,
+        masked: "Outgoing | None" = None,
+    ) -> None:
+        """`until`, on the clock of time.monotonic, is when its permits expire; `privacy` is the content's
+        class; `masked` is the same request with placeholders, where there is such a one."""
         self.endpoint, self.stream, self.content, self.until = endpoint, stream, content, until
+        self.privacy, self.masked = privacy, masked
         self._digest = ""
+
+    def masked_for(self, permit: Permit | None) -> "Outgoing":
+        """What a candidate that gets it masked is sent. Raises EgressRefused.
+
+        The permit comes from the policy, the class from the content itself: neither is taken on trust.
+        """
+        if self.masked is None:
+            raise EgressRefused("this request may leave masked only, and it is not masked")
+        if permit is not None and self.masked.privacy > permit.privacy:
+            raise EgressRefused(f"masked it is still {self.masked.privacy.label}, above the permit's class")
+        return self.masked
 
     def seal(self, permit: Permit | None) -> Sealed | None:
         """`permit` for this content. Where none is needed none is made, and nothing is computed."""

@@ -77,7 +77,7 @@ def strike(ring: Arena, field: str, number: int, seed: str, **how: str) -> None:
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_detector(broken: str, tmp_path: Path) -> None:
-    """Every field, on a leaky route after the other: nothing outside, and nothing of what it raised written."""
+    """Every field, on a leaky route after the other: nothing outside, nothing of what it raised written."""
     RELEASED.clear()
     with unproved(), arena(tmp_path, *LEAKY, detectors=[BROKEN[broken]()]) as ring:
         for number, field in enumerate(field for field in FIELDS if field != "model name"):
