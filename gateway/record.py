@@ -101,6 +101,8 @@ class Record:
         entry = self._settled()
         self._parts.ledger.settle(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
+        if self._request.masked is not None:
+            self._request.masked.vault.clear()
 
     # What happens, in the order in which it may.
 
