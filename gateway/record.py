@@ -119,6 +119,8 @@ class Record:
         if entry.response_id:
             self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
+        if self._request.masked is not None:
+            self._request.masked.vault.clear()
 
     # What happens, in the order in which it may.
 

@@ -84,6 +84,11 @@ class Vault:
         """By the code of a placeholder, in any case."""
         return self._by_code.get(code.upper())
 
+    def clear(self) -> None:
+        """Forgets all values: the end of the request, whoever still holds this."""
+        self._by_text.clear()
+        self._by_code.clear()
+
     def kinds(self) -> dict[str, int]:
         """Kind -> values."""
         return dict(Counter(value.kind for value in self._by_code.values()))

@@ -16,6 +16,7 @@ from gateway.backends.fake_calls import Behaviour
 from gateway.backends.fake_text import Reply, ToolCall, last_user_text
 from gateway.privacy.placeholders import Vault
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
+from tests.support.waiting import until
 
 CARD = "4111 1111 1111 1111"
 SAID = f"Charge {CARD} and tell jo@example.org, then {CARD} again."
@@ -304,9 +305,17 @@ def test_what_cannot_be_restored_is_counted(stack: Stack) -> None:
 
 
 def test_no_vault_outlives_its_request(stack: Stack) -> None:
-    """Once the client has its answer, whole, streamed, failed over or failed, nothing holds its values."""
+    """Once the client has its answer, whole, streamed, failed over or failed, nothing holds values."""
+    others = vaults()  # of other tests
     stack.rented.script(Behaviour(), Behaviour(), Behaviour(status=500, times=2), Behaviour(status=400))
     for body in (chat(), chat(stream=True), chat(), chat()):
         post(stack, body)
-    stack.rows()
-    assert not [found for found in gc.get_objects() if isinstance(found, Vault)]
+    gc.disable()  # what only the collector would find is held for as long as it likes
+    try:
+        stack.loop.run(until(lambda: not any(len(v) for v in vaults() if v not in others)))
+    finally:
+        gc.enable()
+
+
+def vaults() -> list[Vault]:
+    return [found for found in gc.get_objects() if isinstance(found, Vault)]
