@@ -205,11 +205,13 @@ async def _pass_stream(
 def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
     """What the last backend said, in its own words where it had any.
 
-    But a 401 is about our key, not the client's, and may quote from it: it stays here.
+    But a 401 is about our key, not the client's, and may quote from it; and from the request, so it is not
+    logged either.
     """
     headers = record.headers()
     if error.status == 401:
-        log.error("request %s: a backend refused our credentials: %s", record.call_id, error.message)
+        backend = headers.get("x-headgate-backend", "")
+        log.error("request %s: backend %s refused our credentials", record.call_id, backend)
         message = "The backend refused the gateway's own credentials; its operator has been told."
         return UpstreamFailed(message, code="backend_credentials_refused", headers=headers)
     if error.retry_after is not None:
