@@ -54,6 +54,7 @@ LEAKY = {
     "deadline": route("deadline", HOME, RENTED, deadline_s=5),
 }
 """Tag -> a route that leads outside whatever the class. No policy with one of them loads."""
+TRANSLATED = "translated"  # the same through litellm, which takes seconds to load: only where it is asked for
 SHIPPED = [
     {
         "name": "private-stays-home",
@@ -72,9 +73,10 @@ SHIPPED = [
 ]
 
 
-def policy(*leaky: str) -> dict[str, Any]:
-    """As an operator would write it, below the leaky routes."""
-    return {"name": "attack", "version": 1, "routes": [*(LEAKY[tag] for tag in leaky), *SHIPPED]}
+def policy(*leaky: str, shipped: Sequence[Mapping[str, Any]] = SHIPPED) -> dict[str, Any]:
+    """`shipped` as an operator would write it, below the leaky routes."""
+    routes = LEAKY | {TRANSLATED: route(TRANSLATED, {"backend": "claude"}, HOME)}
+    return {"name": "attack", "version": 1, "routes": [*(routes[tag] for tag in leaky), *shipped]}
 
 
 class Answer(NamedTuple):
@@ -300,7 +302,13 @@ class Arena:
 
 
 @contextmanager
-def arena(folder: Path, *leaky: str, first_byte_s: float = 2, **fakes: Any) -> Iterator[Arena]:
+def arena(
+    folder: Path,
+    *leaky: str,
+    first_byte_s: float = 2,
+    shipped: Sequence[Mapping[str, Any]] = SHIPPED,
+    **fakes: Any,
+) -> Iterator[Arena]:
     """A gateway whose policy has these leaky routes (its proof must be lifted first), and the view on it.
 
     `first_byte_s` is how long any backend may be silent; `fakes` are handed to `build_app`.
@@ -314,7 +322,11 @@ def arena(folder: Path, *leaky: str, first_byte_s: float = 2, **fakes: Any) -> I
     for part in (*providers.values(), collector):
         loop.run(part.start())
     document = _configuration(providers, collector, first_byte_s)
-    settings = load_settings(write_config(folder, document, policy(*leaky)), {"UPSTREAM_KEY": UPSTREAM_KEY})
+    if TRANSLATED in leaky:
+        document["backends"]["claude"] = _claude(providers["partner"])
+    settings = load_settings(
+        write_config(folder, document, policy(*leaky, shipped=shipped)), {"UPSTREAM_KEY": UPSTREAM_KEY}
+    )
     app = build_app(settings, **fakes)
     patient = Limits(run=1 << 30, volume=1 << 30)  # a backend that was told to fail is asked again
     app.caller.breakers = Breakers(settings.backends, patient, random=random.random)
@@ -349,6 +361,18 @@ def _configuration(
         "listen": {"port": 0},  # where a process of its own serves this configuration
         "access_log": "access.jsonl",
         "telemetry": {"otlp": f"http://{host}:{port}", "sample": 1.0},
+    }
+
+
+def _claude(fake: FakeProvider) -> dict[str, Any]:
+    """It speaks another protocol than the stand-in, which answers 404 and keeps the bytes."""
+    return {
+        "kind": "litellm",
+        "zone": "cloud",
+        "provider": "anthropic",
+        "url": fake.url,
+        "models": ["*"],
+        "api_key_env": "UPSTREAM_KEY",
     }
 
 

@@ -77,7 +77,7 @@ REFUSED: dict[str, Callable[[str], bytes]] = {
 
 
 @pytest.mark.parametrize("where", TWICE)
-def test_the_first_of_two_keys_does_not_travel(leaky: Arena, where: str) -> None:
+def test_a_shadowed_duplicate_key_does_not_travel(leaky: Arena, where: str) -> None:
     """What was not classified is not sent: the body is written anew from what was read."""
     hidden = canary(CARD, where)
     answer = leaky.attack(
@@ -166,7 +166,7 @@ def test_no_header_hides_a_class(leaky: Arena, how: str) -> None:
     assert (answer.status, leaky.news_outside()) == (status, b"")
 
 
-def test_nothing_beside_the_body_travels(leaky: Arena) -> None:
+def test_nothing_of_the_clients_headers_or_query_travels(leaky: Arena) -> None:
     """Headers, cookies, tags and the query string of a public request stay with the gateway."""
     leaky.news_outside()
     names = (

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from adapters.replica import Replica
+from gateway.backends.fake import FakeProvider
 from gateway.backends.fake_calls import Behaviour
-from tests.privacy.attack.arena import LEAKY, Arena, arena, encoded
+from tests.privacy.attack.arena import LEAKY, SHIPPED, TRANSLATED, Arena, arena, encoded
 from tests.privacy.attack.canaries import Canary, canary
 from tests.privacy.attack.fields import chat, said
-from tests.privacy.attack.locks import unproved
+from tests.privacy.attack.locks import undecided, unproved
 from tests.privacy.attack.traces import held
 from tests.support.stack import KEY, UPSTREAM_KEY
 
@@ -140,6 +142,49 @@ def test_a_local_name_that_turns_public(ring: Arena, monkeypatch: pytest.MonkeyP
     for tag in ("", "fallback"):
         ask(ring, canary(CARD, f"name {tag}"), tag)
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("lifted", [unproved, undecided])
+def test_through_litellm(lifted: Any, tmp_path: Path) -> None:
+    """A backend that is reached through a library is no way out either; a public request does go there."""
+    with lifted(), arena(tmp_path, TRANSLATED) as found:
+        answer = found.ask("chat/completions", encoded(chat(said("hello"))), x_headgate_tags=TRANSLATED)
+        assert answer.headers["x-headgate-backend"] == "home"  # after claude's 404
+        assert b"POST /v1/messages" in found.news_outside()
+        for number, stream in enumerate((False, True)):
+            ask(found, canary(CARD, f"litellm {number}"), TRANSLATED, stream=stream, max_tokens=9)
+
+
+def test_no_home_means_no_answer(tmp_path: Path) -> None:
+    """A policy that is proved, and no place for what is restricted: refused clearly, and nothing is sent."""
+    hidden = canary(CARD, "homeless")
+    with arena(tmp_path, shipped=SHIPPED[1:]) as found:
+        answer = found.attack("chat/completions", encoded(chat(said(hidden.text))), hidden)
+        found.assert_stayed(hidden, answer)
+        assert (answer.status, found.at_home) == (403, 0)
+        assert b"privacy_no_permitted_backend" in answer.body
+        assert found.app.ledger.flush(10)
+        (row,) = found.app.ledger.store.last(9)
+        assert (row.outcome, row.attempts, row.findings) == ("refused", 0, {CARD: 1})
+
+
+async def test_probes_ask_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway asks its replicas, with their key, goes straight there, whatever proxies there are."""
+    fake, proxy = FakeProvider(api_key="replica-key"), Raw()
+    await fake.start()
+    await proxy.start()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    replica = Replica("vllm", fake.url, api_key="replica-key")
+    try:
+        assert await replica.models()
+    finally:
+        await replica.aclose()
+        await proxy.stop()
+        await fake.stop()
+    assert bytes(proxy.received) == b""
 
 
 def serving(folder: Path, **environment: str) -> subprocess.Popen[str]:
