@@ -19,6 +19,10 @@
          models: [claude-sonnet-4-5]}
     keys:
       - {id: support-app, sha256: …, team: support}
+    teams:
+      support: {privacy_floor: internal}
+    budgets:
+      - {id: support-month, team: support, usd: "250", per: month, time_zone: Europe/Berlin}
 
 Paths are relative to the file.
 """
@@ -26,28 +30,31 @@ Paths are relative to the file.
 import ipaddress
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     StrictBool,
     ValidationError,
+    ValidationInfo,
 )
 
 from gateway.errors import ConfigError
 from router_policies.errors import did_you_mean
 from router_policies.names import SLUG
-from router_policies.types import PrivacyClass, Zone
+from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
+from router_policies.types import Zone
 
 Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -55,10 +62,9 @@ _PRINTABLE = re.compile(r"[!-~]+")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
 
 
-def _class(value: object) -> object:
-    if isinstance(value, PrivacyClass):
-        return value
-    return PrivacyClass.parse(str(value))
+def _class(value: object, info: ValidationInfo) -> PrivacyClass:
+    scale: Scale = info.context or DEFAULT_SCALE
+    return scale.parse(str(value))
 
 
 def _http_url(value: str) -> str:
@@ -86,6 +92,12 @@ def _collector(value: str) -> str:
     return url
 
 
+def _time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"unknown time zone {value!r}{did_you_mean(value, available_timezones())}")
+    return value
+
+
 def _filled(value: Any) -> Any:
     # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
     if not value:
@@ -93,7 +105,7 @@ def _filled(value: Any) -> Any:
     return value
 
 
-ClassName = Annotated[PrivacyClass, BeforeValidator(_class)]
+ClassName = Annotated[PrivacyClass, PlainValidator(_class)]
 Filled = AfterValidator(_filled)
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
@@ -165,8 +177,15 @@ class KeySettings(Part):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     team: Slug
     tags: tuple[str, ...] = ()
-    privacy_floor: ClassName = PrivacyClass.PUBLIC
+    privacy_floor: ClassName | None = None  # what it asks has at least this class; None: the lowest
+    may_lower_privacy: StrictBool = (
+        False  # it may ask for a class below the floors, never below what is found
+    )
     admin: StrictBool = False
+
+
+class TeamSettings(Part):
+    privacy_floor: ClassName
 
 
 class PriceSettings(Part):
@@ -177,10 +196,32 @@ class PriceSettings(Part):
     cached: Annotated[Decimal, Field(ge=0)] | None = None
 
 
+class BudgetSettings(Part):
+    """A cap for all requests that have every one of key, team, tag and route that is given."""
+
+    id: Slug
+    usd: Annotated[Decimal, Field(ge=0, le=9_000_000_000, decimal_places=9)]
+    per: Literal["day", "week", "month", "total"] = "month"
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    key: str = ""
+    team: str = ""
+    tag: str = ""
+    route: str = ""
+    hard: StrictBool = True  # refuses when it is used up; a soft one only says so
+    carry_over: StrictBool = False  # what a period leaves is added to the next
+
+
 class PrivacySettings(Part):
+    """Where the scale is not the shipped one, `stands_for` says what its missing classes are called here."""
+
+    scale: Annotated[tuple[Slug, ...], Filled] = SHIPPED  # all classes, lowest first
+    stands_for: dict[Slug, Slug] = {}  # shipped class -> class
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
-    attachments: ClassName = PrivacyClass.CONFIDENTIAL  # images, audio, files: nothing reads them
+    attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
+    permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified
+    session_days: Annotated[float, Field(gt=0)] = 30.0  # after which a session that is not used is refused
+    signing_key_env: str = ""  # the environment variable with the audit keys; empty: audit.key below `state`
 
 
 class LimitSettings(Part):
@@ -204,11 +245,17 @@ class Settings(Part):
     zones: Annotated[dict[Slug, ZoneSettings], Filled]
     backends: Annotated[dict[Slug, AnyBackend], Filled]
     keys: Annotated[tuple[KeySettings, ...], Filled]
+    teams: dict[Slug, TeamSettings] = {}  # those with a privacy floor of their own
     prices: dict[str, PriceSettings] = {}
+    budgets: tuple[BudgetSettings, ...] = ()
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def scale(self) -> Scale:
+        return scale_of(self.privacy.scale, self.privacy.stands_for)
 
     @property
     def database_url(self) -> str:
@@ -232,9 +279,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ
     document = read_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(source, ["the file must hold a mapping; deploy/example holds one"])
-    problems = [*_fill_secrets(document, environment), *_contradictions(document)]
+    scale, unfit = _scale(document)
+    problems = [*unfit, *_fill_secrets(document, environment), *_contradictions(document)]
     try:
-        settings = Settings.model_validate(document)
+        settings = Settings.model_validate(document, context=scale)
     except ValidationError as error:
         raise ConfigError(source, [_line(e) for e in error.errors(include_url=False)] + problems) from None
     if problems:
@@ -244,6 +292,23 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = os.environ
     if settings.access_log not in ("", "-"):
         paths["access_log"] = str(base / settings.access_log)
     return settings.model_copy(update=paths)
+
+
+def _scale(document: dict[str, Any]) -> tuple[Scale, list[str]]:
+    """The scale that all other keys are read by, and what is wrong with it: then it is the shipped one."""
+    privacy = document.get("privacy")
+    given = privacy if isinstance(privacy, dict) else {}
+    labels, stands_for = given.get("scale", SHIPPED), given.get("stands_for", {})
+    if not (_are_words(labels) and isinstance(stands_for, dict) and _are_words(list(stands_for.values()))):
+        return DEFAULT_SCALE, []  # the keys' own checks say so
+    try:
+        return scale_of(tuple(labels), stands_for), []
+    except ValueError as error:
+        return DEFAULT_SCALE, [f"privacy.scale: {error}"]
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
 
 
 def read_yaml(path: Path) -> object:
@@ -312,16 +377,17 @@ def _contradictions(document: dict[str, Any]) -> Iterator[str]:
             yield f"backends.{name}.url: traffic to zone {zone!r} would travel unencrypted; use https"
     if len(bases) > 1:
         yield f"backends: all of kind vllm must serve one base, not {', '.join(sorted(bases))}"
-    yield from _repeated(document.get("keys"))
+    yield from _repeated("keys", document.get("keys"), ("id", "sha256"))
+    yield from _repeated("budgets", document.get("budgets"), ("id",))
 
 
-def _repeated(keys: object) -> Iterator[str]:
-    for field in ("id", "sha256"):
+def _repeated(name: str, items: object, fields: Sequence[str]) -> Iterator[str]:
+    for field in fields:
         seen = set()
-        for i, key in enumerate(keys if isinstance(keys, list) else ()):
-            value = key.get(field) if isinstance(key, dict) else None
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            value = item.get(field) if isinstance(item, dict) else None
             if isinstance(value, str) and value in seen:
-                yield f"keys[{i}].{field}: is already that of another key"
+                yield f"{name}[{i}].{field}: is already that of another"
             seen.add(str(value))
 
 
@@ -374,6 +440,8 @@ _PARTS: Mapping[str, type[Part]] = {
     "litellm": LitellmSettings,
     "keys": KeySettings,
     "prices": PriceSettings,
+    "budgets": BudgetSettings,
+    "teams": TeamSettings,
     "privacy": PrivacySettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,

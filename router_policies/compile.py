@@ -7,6 +7,7 @@ from .conditions import Conditions
 from .errors import did_you_mean
 from .index import build_index
 from .names import is_adapter, is_release
+from .privacy import Scale
 from .schema import Deny, Match, PolicyDocument, Route, Target
 from .types import BackendInfo, Catalog, Resilience
 
@@ -20,16 +21,17 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
     with problems is not for use (see `load`).
     """
     routes = tuple(_route(route, catalog) for route in document.routes)
-    index = build_index([route.conditions for route in routes])
+    index = build_index([route.conditions for route in routes], catalog.scale)
     label = f"{document.name}@{document.version}"
     problems = tuple(_misfits(document.routes, catalog))
-    return CompiledPolicy(label=label, routes=routes, index=index), problems
+    return CompiledPolicy(label=label, routes=routes, index=index, scale=catalog.scale), problems
 
 
 def _route(route: Route, catalog: Catalog) -> CompiledRoute:
     return CompiledRoute(
         name=route.name,
-        conditions=_conditions(route.match),
+        conditions=_conditions(route.match, catalog.scale),
+        privacy_floor=route.privacy_floor,
         targets=tuple(
             _target(target, catalog.backends[target.backend], position, len(route.targets))
             for position, target in enumerate(route.targets, start=1)
@@ -57,7 +59,7 @@ def _denial(deny: Deny) -> CompiledDenial:
     return CompiledDenial(message=deny.message, status=deny.status, code=deny.code)
 
 
-def _conditions(match: Match) -> Conditions:
+def _conditions(match: Match, scale: Scale) -> Conditions:
     patterns = match.model or ("*",)
     return Conditions(
         endpoints=frozenset(match.endpoint) or None,
@@ -70,8 +72,7 @@ def _conditions(match: Match) -> Conditions:
         without_features=frozenset(match.without_features),
         least_tokens=match.prompt_tokens.at_least,
         most_tokens=match.prompt_tokens.at_most,
-        lowest=match.privacy.at_least,
-        highest=match.privacy.at_most,
+        classes=frozenset(c for c in scale if match.privacy.at_least <= c <= match.privacy.at_most),
     )
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from .conditions import Conditions
 from .index import RouteIndex
+from .privacy import PrivacyClass, Scale
 from .types import BackendInfo, ErrorClass, Resilience
 
 
@@ -30,6 +31,7 @@ class CompiledRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     conditions: Conditions
+    privacy_floor: PrivacyClass  # of whatever takes this route
     targets: tuple[CompiledTarget, ...]
     fallback_on: frozenset[ErrorClass]
     resilience: Resilience
@@ -40,3 +42,4 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
     label: str  # name@version
     routes: tuple[CompiledRoute, ...]
     index: RouteIndex
+    scale: Scale

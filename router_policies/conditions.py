@@ -21,12 +21,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     without_features: frozenset[Feature]
     least_tokens: int
     most_tokens: int
-    lowest: PrivacyClass
-    highest: PrivacyClass
-
-    @property
-    def classes(self) -> frozenset[PrivacyClass]:
-        return frozenset(c for c in PrivacyClass if self.lowest <= c <= self.highest)
+    classes: frozenset[PrivacyClass]
 
     @property
     def can_hold(self) -> bool:

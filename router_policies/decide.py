@@ -7,10 +7,12 @@ that no route of a loaded policy leads above one: the proof covers the policy, t
 
 from collections.abc import Sequence
 
+import msgspec
+
 from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
 from .denials import Obstacle, Ruled, denied_by_route, no_route, no_route_for_class, none_left, ruled_line
 from .names import is_adapter, is_release
-from .types import Candidate, Decision, Denial, Facts, Permit, PrivacyClass, Snapshot
+from .types import Candidate, Decision, Denial, Facts, Permit, Snapshot
 
 Upstream = tuple[str, str | None]  # the model's name there; the adapter's too, when it is one
 
@@ -21,8 +23,10 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
     if number is None:
         return _unrouted(policy, facts)
     route = policy.routes[number]
+    if route.privacy_floor > facts.privacy:
+        facts = msgspec.structs.replace(facts, privacy=route.privacy_floor)
     if route.deny is not None:
-        return denied_by_route(policy, route, route.deny)
+        return denied_by_route(policy, route, route.deny, facts)
     kept: list[Candidate] = []
     before: list[Ruled] = []  # ruled out ahead of the first that is kept
     chosen: CompiledTarget | None = None
@@ -38,6 +42,7 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
     return Decision(
         route=route.name,
         policy=policy.label,
+        privacy=facts.privacy,
         candidates=tuple(kept),
         fallback_on=route.fallback_on,
         reason=_reason(route, before, chosen, facts),
@@ -47,7 +52,7 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
 
 def _unrouted(policy: CompiledPolicy, facts: Facts) -> Denial:
     """Nothing matches. Where a lower class would have, the class is what the client has to hear about."""
-    for lower in reversed(PrivacyClass):
+    for lower in reversed(policy.scale.classes):
         number = policy.index.first(facts, lower) if lower < facts.privacy else None
         if number is not None and policy.routes[number].targets:
             return no_route_for_class(policy, facts, policy.routes[number], lower)
@@ -75,11 +80,20 @@ def _candidate(
     zone = backend.zone
     if facts.privacy > zone.ceiling:
         return Obstacle.PRIVACY
+    if facts.holder is not None and backend.name != facts.holder:
+        return Obstacle.ELSEWHERE
     if backend.name in snapshot.down:
         return Obstacle.DOWN
     model, adapter = upstream
-    permit = None if zone.local else _permit(policy, target, facts)
-    return Candidate(backend=backend.name, zone=zone.name, model=model, adapter=adapter, permit=permit)
+    return Candidate(
+        backend=backend.name,
+        zone=zone.name,
+        model=model,
+        adapter=adapter,
+        permit=None if zone.local else _permit(policy, target, facts, model),
+        ceiling=zone.ceiling,
+        local=zone.local,
+    )
 
 
 def _upstream(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstream | Obstacle:
@@ -103,11 +117,13 @@ def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstr
     return (asked, None) if "*" in backend.models else Obstacle.MODEL
 
 
-def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts) -> Permit:
+def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts, model: str) -> Permit:
     return Permit(
+        id=f"{facts.call_id}.{target.position}",
         call_id=facts.call_id,
         backend=target.backend.name,
         zone=target.backend.zone.name,
+        model=model,
         privacy=facts.privacy,
         policy=policy.label,
     )

@@ -23,6 +23,7 @@ class Obstacle(Enum):
     DOWN = auto()
     NOT_RELEASED = auto()
     PRIVACY = auto()
+    ELSEWHERE = auto()
     FEATURE = auto()
     ENDPOINT = auto()
     MODEL = auto()
@@ -55,6 +56,12 @@ ANSWERS = {
         503, "no_backend_available", "The adapter that answers this request is not released yet."
     ),
     Obstacle.PRIVACY: NOT_CLEARED,
+    Obstacle.ELSEWHERE: Answer(
+        400,
+        "previous_response_elsewhere",
+        "The response that this request goes on from is kept by a backend that `{model}` does not lead to. "
+        "Ask for the model that answered before, or send all of the content in 'input'.",
+    ),
     Obstacle.FEATURE: Answer(
         400,
         "unsupported_feature",
@@ -67,10 +74,13 @@ ANSWERS = {
 Ruled = tuple[CompiledTarget, Obstacle]  # a target that is out, and why
 
 
-def denied_by_route(policy: CompiledPolicy, route: CompiledRoute, deny: CompiledDenial) -> Denial:
+def denied_by_route(
+    policy: CompiledPolicy, route: CompiledRoute, deny: CompiledDenial, facts: Facts
+) -> Denial:
     return Denial(
         policy=policy.label,
         route=route.name,
+        privacy=facts.privacy,
         status=deny.status,
         code=deny.code,
         message=deny.message,
@@ -114,6 +124,8 @@ def _words(target: CompiledTarget, obstacle: Obstacle, facts: Facts) -> str:
             return "not released yet"
         case Obstacle.PRIVACY:
             return f"stands in zone {target.backend.zone.name}, closed to class {facts.privacy.label}"
+        case Obstacle.ELSEWHERE:
+            return "does not have the earlier response"
         case Obstacle.FEATURE:
             return f"lacks {', '.join(sorted(facts.features - target.backend.features))}"
         case Obstacle.ENDPOINT:
@@ -132,6 +144,7 @@ def _denial(policy: CompiledPolicy, route: str | None, answer: Answer, facts: Fa
     return Denial(
         policy=policy.label,
         route=route,
+        privacy=facts.privacy,
         status=answer.status,
         code=answer.code,
         message=message,

@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from .conditions import Conditions
-from .types import Facts, Feature, PrivacyClass
+from .privacy import PrivacyClass, Scale
+from .types import Facts, Feature
 
 Name = TypeVar("Name", bound=str)
 Bits = int  # a set of routes: bit i stands for route i
@@ -91,10 +92,10 @@ class RouteIndex(msgspec.Struct, frozen=True, kw_only=True):
         return unmet
 
 
-def build_index(routes: Sequence[Conditions]) -> RouteIndex:
+def build_index(routes: Sequence[Conditions], scale: Scale) -> RouteIndex:
     """The index over the routes' conditions, in their order."""
     return RouteIndex(
-        privacy=tuple(_bits(c.lowest <= privacy <= c.highest for c in routes) for privacy in PrivacyClass),
+        privacy=tuple(_bits(privacy in c.classes for c in routes) for privacy in scale),
         endpoints=_choice([c.endpoints for c in routes]),
         models=_models(routes),
         keys=_choice([c.keys for c in routes]),

@@ -14,7 +14,7 @@ def load(document: object, source: str, catalog: Catalog) -> CompiledPolicy:
     PolicyError lists what is wrong with its keys or, once they are right, all that the catalog cannot
     serve together with every path that could break a zone's ceiling.
     """
-    policy, misfits = compile_policy(parse(document, source), catalog)
+    policy, misfits = compile_policy(parse(document, source, catalog.scale), catalog)
     if problems := [*misfits, *map(str, verify(policy))]:
         raise PolicyError(source, problems)
     return policy

@@ -6,7 +6,7 @@ That is why absent is an empty default here, and never None.
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,19 +14,23 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     StrictFloat,
     StrictInt,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
 from .consistency import contradictions
 from .errors import PolicyError, did_you_mean
 from .names import SLUG, is_adapter
-from .types import ErrorClass, Feature, PrivacyClass
+from .privacy import DEFAULT_SCALE, PrivacyClass, Scale
+from .types import ErrorClass, Feature
 
 UNBOUNDED = sys.maxsize  # prompt tokens, when a route sets no upper end
+UNLIMITED = PrivacyClass(sys.maxsize, "any")  # above all scales
 FALLBACK_ON = (ErrorClass.CONNECTION, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
 # Not timeout: the backend may still be at work on the request, and would be given it twice.
 RETRY_ON = (ErrorClass.CONNECTION, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
@@ -49,6 +53,12 @@ def _one_of(members: Mapping[str, object]) -> Callable[[object], object]:
         return members[value.lower()]
 
     return member
+
+
+def _privacy_class(value: object, info: ValidationInfo) -> PrivacyClass:
+    """A class of the scale that `parse` was given."""
+    scale: Scale = info.context or DEFAULT_SCALE
+    return scale.parse(str(value))
 
 
 def _model_pattern(value: str) -> str:
@@ -89,13 +99,7 @@ AdapterName = Annotated[str, AfterValidator(_adapter_name)]
 FeatureName = Annotated[Feature, BeforeValidator(_one_of({f.value: f for f in Feature}))]
 ErrorName = Annotated[ErrorClass, BeforeValidator(_one_of({e.value: e for e in ErrorClass}))]
 RetryName = Annotated[ErrorName, AfterValidator(_retryable)]
-ClassName = Annotated[
-    PrivacyClass,
-    BeforeValidator(
-        _one_of({c.label: c for c in PrivacyClass}),
-        json_schema_input_type=Literal["public", "internal", "confidential", "restricted"],
-    ),
-]
+ClassName = Annotated[PrivacyClass, PlainValidator(_privacy_class, json_schema_input_type=str)]
 Given = BeforeValidator(_given)  # for a key that may be absent, and not empty
 Filled = AfterValidator(_filled)
 Milliseconds = Annotated[StrictInt, Field(ge=1, le=3_600_000)]
@@ -132,7 +136,7 @@ class TokenRange(Range):
 
 class ClassRange(Range):
     at_least: ClassName = PrivacyClass.PUBLIC
-    at_most: ClassName = PrivacyClass.RESTRICTED
+    at_most: ClassName = UNLIMITED
 
 
 class Match(Part):
@@ -195,6 +199,7 @@ class Hedge(Part):
 class Route(Part):
     name: Slug
     match: Match = Match()
+    privacy_floor: ClassName = PrivacyClass.PUBLIC  # what takes this route has at least this class
     targets: Annotated[tuple[Target, ...], Filled] = ()
     fallback_on: tuple[ErrorName, ...] = FALLBACK_ON
     retry: Retry = Retry(attempts=0)
@@ -232,11 +237,11 @@ WORDS: Mapping[str, str] = {
 }
 
 
-def parse(document: object, source: str) -> PolicyDocument:
+def parse(document: object, source: str, scale: Scale = DEFAULT_SCALE) -> PolicyDocument:
     """Reads a parsed YAML or JSON value; PolicyError lists every problem, each with its path."""
     broken = contradictions(document)
     try:
-        parsed = PolicyDocument.model_validate(document)
+        parsed = PolicyDocument.model_validate(document, context=scale)
     except ValidationError as error:
         broken = [_line(problem) for problem in error.errors(include_url=False)] + broken
     if broken:

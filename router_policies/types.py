@@ -1,34 +1,12 @@
 """The frozen values that go into a decision and come out of it."""
 
 from collections.abc import Mapping
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 import msgspec
 
-
-class PrivacyClass(IntEnum):
-    """How sensitive a request is; higher means fewer places may see it."""
-
-    PUBLIC = 0
-    INTERNAL = 1
-    CONFIDENTIAL = 2
-    RESTRICTED = 3
-
-    @property
-    def label(self) -> str:
-        return _LABELS[self]
-
-    @classmethod
-    def parse(cls, label: str) -> "PrivacyClass":
-        """The class of that name, in any case; ValueError names the known ones."""
-        try:
-            return cls[label.strip().upper()]
-        except KeyError:
-            known = ", ".join(c.label for c in cls)
-            raise ValueError(f"unknown privacy class {label!r}; known are {known}") from None
-
-
-_LABELS = tuple(privacy.name.lower() for privacy in PrivacyClass)  # an enum's own name is slow to read
+from .privacy import DEFAULT_SCALE, Scale
+from .privacy import PrivacyClass as PrivacyClass  # who deals in decisions deals in classes
 
 
 class ErrorClass(StrEnum):
@@ -76,9 +54,10 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
-    """All backends by name: what a policy is compiled and verified against."""
+    """All backends by name, and the classes: what a policy is compiled and verified against."""
 
     backends: Mapping[str, BackendInfo]
+    scale: Scale = DEFAULT_SCALE
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +72,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[Feature]
     prompt_tokens: int  # an estimate, see gateway.ledger.tokens
     privacy: PrivacyClass
+    holder: str | None = None  # the only backend that has what the request goes on from
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +83,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
-    """Leave to send one request to one zone; `decide` alone mints it, `gateway.privacy.egress` checks it."""
+    """Leave to send one request to one zone; `decide` alone mints it, `gateway.privacy.egress` checks it.
 
+    It opens the door only once it is sealed there for one content and until one moment.
+    """
+
+    id: str  # the call's, and the target's place in its route, from 1
     call_id: str
     backend: str
     zone: str
+    model: str
     privacy: PrivacyClass
     policy: str
 
@@ -120,6 +105,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the name that goes upstream
     adapter: str | None  # its immutable name, when `model` is an adapter
     permit: Permit | None  # None in a local zone
+    ceiling: PrivacyClass = PrivacyClass.PUBLIC  # of the zone, as it was when this was decided
+    local: bool = False  # whether the zone is
 
 
 class Resilience(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +128,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     route: str
     policy: str  # name@version
+    privacy: PrivacyClass  # of the request, the route's floor included
     candidates: tuple[Candidate, ...]
     fallback_on: frozenset[ErrorClass]
     reason: str  # one line for people
@@ -152,6 +140,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
     policy: str
     route: str | None
+    privacy: PrivacyClass  # of the request, the route's floor included
     status: int  # HTTP
     code: str  # OpenAI error code
     message: str  # for the client

@@ -61,6 +61,7 @@ def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterato
     takers = [e for e in earlier if e.conditions.cover(route.conditions)]
     taken = frozenset(c for taker in takers for c in taker.conditions.classes)
     reaching = route.conditions.classes - taken
+    arriving = frozenset(max(c, route.privacy_floor) for c in reaching)
     yield from _repeated(route)
     if not route.conditions.can_hold:
         both = ", ".join(sorted(route.conditions.features & route.conditions.without_features))
@@ -71,7 +72,7 @@ def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterato
             route=route.name, text=f"is never reached: all that it matches is taken before by {names}"
         )
     else:
-        yield from _leaks(route, reaching)
+        yield from _leaks(route, arriving)
 
 
 def _leaks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[Leak]:

@@ -45,9 +45,22 @@ RENTED = Candidate(backend="rented", zone="cloud", model="priced", adapter=None,
 UNPRICED = msgspec.structs.replace(RENTED, model="nobody-knows")
 OWN = Candidate(backend="own", zone="home", model="x@0123456789ab", adapter="x@0123456789ab", permit=None)
 DECISION = Decision(
-    route="r", policy="p@1", candidates=(RENTED,), fallback_on=frozenset(), reason="route r: rented"
+    route="r",
+    policy="p@1",
+    privacy=PrivacyClass.INTERNAL,
+    candidates=(RENTED,),
+    fallback_on=frozenset(),
+    reason="route r: rented",
 )
-DENIAL = Denial(policy="p@1", route=None, status=403, code="no", message="no", reason="none left")
+DENIAL = Denial(
+    policy="p@1",
+    route=None,
+    privacy=PrivacyClass.INTERNAL,
+    status=403,
+    code="no",
+    message="no",
+    reason="none left",
+)
 UNCOUNTED = b'{"choices":[{"message":{"content":"one two three"}}]}'
 WHOLE = UNCOUNTED[:-1] + b',"usage":{"prompt_tokens":10,"completion_tokens":5}}'
 COST = 10 * 1000 + 5 * 2000
@@ -128,7 +141,7 @@ def test_a_whole_answer(desk: Desk) -> None:
 
 
 def test_the_row_is_owed_before_the_backend_is_reached(desk: Desk) -> None:
-    """`attempt` writes it down as lost, with an estimate of the cost; a second attempt does not again."""
+    """`attempt` writes it down as lost, with an estimate of the cost; a second attempt does so again."""
     with desk.record() as record:
         attempt = record.attempt(RENTED)
         (begun,) = desk.rows.begun
@@ -136,7 +149,9 @@ def test_the_row_is_owed_before_the_backend_is_reached(desk: Desk) -> None:
         record.failed(attempt, BUSY)
         attempt = record.attempt(UNPRICED)
         record.answered_whole(attempt, 200, WHOLE)
-    assert desk.rows.begun == [begun]
+    _, again = desk.rows.begun
+    assert [reach.backend for reach in again.reached] == ["rented", "rented"]
+    assert (again.outcome, again.attempts, again.cost_nano) == (Outcome.LOST, 2, None)
     assert (begun.outcome, begun.backend, begun.attempts) == (Outcome.LOST, "rented", 1)
     assert begun.usage == Usage(input_tokens=PROMPT, estimated=True)
     assert begun.cost_nano == PROMPT * 1000

@@ -10,6 +10,7 @@ import yaml
 
 from gateway.errors import ConfigError
 from gateway.settings import Settings, load_settings
+from router_policies.privacy import DEFAULT_SCALE
 from router_policies.types import PrivacyClass
 
 HASH, OTHER = "0" * 64, "1" * 64
@@ -74,12 +75,29 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert found.adapters == tmp_path / "var" / "adapters"
     assert found.database_url == f"sqlite:///{tmp_path}/var/headgate.db"
     assert found.listen.port == 4000
-    assert found.zones["cloud"].ceiling is PrivacyClass.INTERNAL
+    assert found.zones["cloud"].ceiling == PrivacyClass.INTERNAL
+    assert found.scale == DEFAULT_SCALE
     own, rented = found.backends["own"], found.backends["rented"]
     assert own.kind == "vllm"
     assert own.usd_per_hour == Decimal("0.4")
     assert rented.url == "https://api.example.com/v1"
     assert rented.api_key.get_secret_value() == SECRET
+
+
+def test_a_scale_of_its_own(tmp_path: Path) -> None:
+    """Zones, teams, keys and detectors speak of the classes that the file names."""
+    scale = {"scale": ["open", "staff", "client"], "stands_for": {"internal": "staff"}}
+    scale["stands_for"] |= {"confidential": "client", "restricted": "client"}
+    document = changed(privacy=scale, teams={"support": {"privacy_floor": "staff"}})
+    document["zones"] = {
+        "home": {"local": True, "ceiling": "client"},
+        "cloud": {"ceiling": "open"},
+    }
+    found = loaded(tmp_path, document)
+    assert found.zones["home"].ceiling.label == "client"
+    assert found.teams["support"].privacy_floor == found.scale.classes[1]
+    found_wrong = problems(tmp_path, changed(privacy=scale))
+    assert any("unknown privacy class 'internal'" in line for line in found_wrong)
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

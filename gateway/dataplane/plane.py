@@ -11,12 +11,12 @@ from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ApiError, BadRequest
 from gateway.monitor.observers import Observers
+from gateway.parsing import read_tags
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
 
-MAX_TAGS = 32
-MAX_TAG = 64  # characters
+MAX_SESSION = 128  # characters
 SWEEP_S = 0.25
 
 
@@ -109,10 +109,15 @@ def _incoming(exchange: Exchange) -> Incoming:
         body=exchange.body,
         authorization=headers.get(b"authorization", ""),
         api_key=headers.get(b"x-api-key", ""),
-        privacy=headers.get(b"x-headgate-privacy"),
+        privacy=_given(headers.get(b"x-headgate-privacy")),
+        session=read_session(headers.get(b"x-headgate-session")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
+
+
+def _given(header: str | None) -> tuple[str, ...]:
+    return () if header is None else (header,)
 
 
 def new_call_id() -> str:
@@ -120,13 +125,12 @@ def new_call_id() -> str:
     return f"call_{time.time_ns():016x}{random.getrandbits(48):012x}"
 
 
-def read_tags(header: str) -> frozenset[str]:
-    """`x-headgate-tags: a, b`. Raises BadRequest."""
-    if not header:
-        return frozenset()
-    tags = frozenset(tag for tag in map(str.strip, header.split(",")) if tag)
-    if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
+def read_session(header: str | None) -> str | None:
+    """`x-headgate-session: any-name`. Raises BadRequest."""
+    if header is None:
+        return None
+    if not (0 < len(header) <= MAX_SESSION and header.isascii() and header.isprintable()):
         raise BadRequest(
-            f"x-headgate-tags takes at most {MAX_TAGS} tags of {MAX_TAG} characters.", param="x-headgate-tags"
+            f"x-headgate-session takes 1 to {MAX_SESSION} printable characters.", param="x-headgate-session"
         )
-    return tags
+    return header

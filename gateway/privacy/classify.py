@@ -1,14 +1,15 @@
 """How sensitive a request is: the highest of its floor, what the client asks for, and what is found.
 
 Fails closed. A detector that raises, hangs, is out of memory or answers with rubbish has not
-vouched for the request, and neither has one that never saw it: the class is RESTRICTED, and the
-reason names the detector. Reasons hold names and counts, never content.
+vouched for the request, and neither has one that never saw it: the class is the highest of the scale,
+and the reason names the detector. Reasons hold names and counts, never content.
 
 All detectors see all of the request always, also when its class cannot rise any more: the ledger
 shows what was in it. A detector that can clear a request at a glance is not asked to scan it.
 """
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -19,7 +20,7 @@ from gateway.privacy.content import Unreadable, read, strings_of
 from gateway.privacy.detect import Clearing, Detector, Finding
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 __all__ = ["Classifier", "strings_of"]
 
@@ -27,6 +28,8 @@ __all__ = ["Classifier", "strings_of"]
 # a quarter of that beyond ASCII, where looking through disguises may cost more than the glance.
 _GLANCE = 8
 _BEYOND_ASCII = 4
+# Above all scales; what is so classed has the highest class that there is.
+_DOUBT = PrivacyClass(sys.maxsize, "doubt")
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -37,8 +40,7 @@ class _Report(msgspec.Struct, frozen=True):
     counts: dict[str, int] = {}
 
 
-_FLOORS = {privacy: _Report(privacy, f"floor {privacy.label}") for privacy in PrivacyClass}
-_NOTHING = _Report(PrivacyClass.PUBLIC, "nothing found")
+_NOTHING = _Report(PrivacyClass.PUBLIC, "nothing found")  # says least on every scale
 
 
 class _Rubbish(Exception):
@@ -58,40 +60,50 @@ class Classifier:
         detectors: Sequence[Detector],
         *,
         deadline_s: float = 0.25,
-        attachment_class: PrivacyClass = PrivacyClass.CONFIDENTIAL,
+        scale: Scale = DEFAULT_SCALE,
+        attachment_class: PrivacyClass | None = None,
         inline_characters: int = 16 * 1024,
         threads: int = 4,
     ) -> None:
         self._detectors = tuple(detectors)
         self._clearing = tuple(d for d in detectors if isinstance(d, Clearing) and d.linear)
+        self._scale = scale
+        self._attachment_class = attachment_class or scale.meaning(PrivacyClass.CONFIDENTIAL)
         nothing = [_NOTHING] * len(self._detectors)
-        self._clear = {floor: _highest([report, *nothing]) for floor, report in _FLOORS.items()}
+        self._floors = {floor: _Report(floor, f"floor {floor.label}") for floor in scale}
+        self._clear = {floor: self._highest([self._floors[floor], *nothing]) for floor in scale}
         self._deadline_s = deadline_s
-        self._attachment_class = attachment_class
         self._inline_characters = inline_characters
         self._workers = Workers(threads)
 
     async def classify(
-        self, body: object, *, floor: PrivacyClass, asked: str | None = None
+        self,
+        body: object,
+        *,
+        floor: PrivacyClass,
+        asked: Sequence[str] = (),
+        may_lower: bool = False,
     ) -> Classification:
-        """The class of `body`, decoded JSON. `asked` is the client's header: it raises, never lowers.
+        """The class of `body`, decoded JSON. `asked` are the client's own words for it: they raise.
 
-        Raises BadRequest when `asked` is no class.
+        Where the client `may_lower`, they take the place of the floor; what is found counts all the same.
+        Raises BadRequest when one of `asked` is no class.
         """
-        reports = [_FLOORS[floor], *_asked(asked)]
+        wanted = [self._asked(label) for label in asked]
+        reports = wanted if wanted and may_lower else [self._floors[floor], *wanted]
         try:
             content = read(body)
         except Unreadable as problem:
-            return _highest([*reports, _Report(PrivacyClass.RESTRICTED, f"cannot be read: {problem}")])
+            return self._highest([*reports, _Report(_DOUBT, f"cannot be read: {problem}")])
         if content.attachments:
             reports.append(_Report(self._attachment_class, "attachments cannot be read"))
         doubtful = self._doubtful(content.pieces())
-        if not doubtful and len(reports) == 1:  # mostly so
+        if not doubtful and len(reports) == 1 and not wanted:  # mostly so
             return self._clear[floor]
         reports += [_NOTHING] * (len(self._detectors) - len(doubtful))
         if doubtful:
             reports += await self._ask_all(doubtful, content.texts())
-        return _highest(reports)
+        return self._highest(reports)
 
     def _doubtful(self, pieces: str) -> Sequence[Detector]:
         """The detectors that do not clear `pieces` at a glance."""
@@ -104,14 +116,14 @@ class Classifier:
     async def _ask_all(self, detectors: Sequence[Detector], texts: Sequence[str]) -> list[_Report]:
         inline = sum(map(len, texts)) <= self._inline_characters
         if inline and all(detector.linear for detector in detectors):
-            return [_report(detector, texts) for detector in detectors]
+            return [self._report(detector, texts) for detector in detectors]
         return await asyncio.gather(*(self._ask(detector, texts, inline) for detector in detectors))
 
     async def _ask(self, detector: Detector, texts: Sequence[str], inline: bool) -> _Report:
         if inline and detector.linear:
-            return _report(detector, texts)
+            return self._report(detector, texts)
         try:
-            return await self._workers.run(lambda: _report(detector, texts), self._deadline_s)
+            return await self._workers.run(lambda: self._report(detector, texts), self._deadline_s)
         except TimeoutError:
             return _failed(detector, f"no answer within {self._deadline_s} s")
         except AllStuck:
@@ -119,15 +131,42 @@ class Classifier:
         except RuntimeError as error:
             return _failed(detector, f"ended its thread with {error}")
 
+    def _asked(self, label: str) -> _Report:
+        try:
+            privacy = self._scale.parse(label)
+        except ValueError as error:
+            raise BadRequest(str(error), code="unknown_privacy_class") from None
+        return _Report(privacy, f"asked for {privacy.label}")
 
-def _asked(label: str | None) -> list[_Report]:
-    if label is None:
-        return []
-    try:
-        privacy = PrivacyClass.parse(label)
-    except ValueError as error:
-        raise BadRequest(str(error), code="unknown_privacy_class") from None
-    return [_Report(privacy, f"asked for {privacy.label}")]
+    def _report(self, detector: Detector, texts: Sequence[str]) -> _Report:
+        """What `detector` says of `texts`. Of a kind it counts those in the text that holds most of them."""
+        counts: Counter[str] = Counter()
+        privacy = PrivacyClass.PUBLIC
+        try:
+            for text in texts:
+                findings = _checked(detector.scan(text), len(text), self._scale)
+                if not findings:
+                    continue
+                counts |= Counter(finding.kind for finding in findings)
+                privacy = max([privacy, *(finding.privacy for finding in findings)])
+        except _Rubbish as rubbish:
+            return _failed(detector, str(rubbish))
+        except Exception as error:  # noqa: BLE001  # fail closed, whatever it is; its message may hold content
+            return _failed(detector, f"raised {type(error).__name__}")
+        reason = "found " + ", ".join(sorted(counts)) if counts else "nothing found"
+        return _Report(privacy, reason, dict(counts))
+
+    def _highest(self, reports: Iterable[_Report]) -> Classification:
+        """The highest class, with the reasons of those who gave it."""
+        reports, most = list(reports), self._scale.highest
+        privacy = min(max(report.privacy for report in reports), most)
+        givers = [report for report in reports if min(report.privacy, most) == privacy]
+        findings: dict[str, int] = {}
+        for report in reports:
+            for kind, count in report.counts.items():
+                findings[kind] = findings.get(kind, 0) + count
+        reason = "; ".join(report.reason for report in givers if report.reason)
+        return Classification(privacy=self._scale.classes[privacy], findings=findings, reason=reason)
 
 
 def _clears(detector: Clearing, pieces: str) -> bool:
@@ -138,39 +177,21 @@ def _clears(detector: Clearing, pieces: str) -> bool:
         return False
 
 
-def _report(detector: Detector, texts: Sequence[str]) -> _Report:
-    """What `detector` says of `texts`. Of a kind it counts those in the text that holds most of them."""
-    counts: Counter[str] = Counter()
-    privacy = PrivacyClass.PUBLIC
-    try:
-        for text in texts:
-            findings = _checked(detector.scan(text), len(text))
-            if not findings:
-                continue
-            counts |= Counter(finding.kind for finding in findings)
-            privacy = max([privacy, *(finding.privacy for finding in findings)])
-    except _Rubbish as rubbish:
-        return _failed(detector, str(rubbish))
-    except Exception as error:  # noqa: BLE001  # fail closed, whatever it is; its message may hold content
-        return _failed(detector, f"raised {type(error).__name__}")
-    reason = "found " + ", ".join(sorted(counts)) if counts else "nothing found"
-    return _Report(privacy, reason, dict(counts))
-
-
-def _checked(findings: object, size: int) -> Sequence[Finding]:
+def _checked(findings: object, size: int, scale: Scale) -> Sequence[Finding]:
     """`findings`, when they are what a detector has to return."""
     if not isinstance(findings, list | tuple):
         raise _Rubbish(f"returned {type(findings).__name__}, not a list of findings")
-    if not all(_valid(finding, size) for finding in findings):
+    if not all(_valid(finding, size, scale) for finding in findings):
         raise _Rubbish("returned an invalid finding")
     return findings
 
 
-def _valid(finding: object, size: int) -> bool:
+def _valid(finding: object, size: int, scale: Scale) -> bool:
     """A kind must look like a name: it goes into the ledger, and content must not."""
     return (
         isinstance(finding, Finding)
         and isinstance(finding.privacy, PrivacyClass)
+        and finding.privacy in scale
         and isinstance(finding.kind, str)
         and finding.kind.isidentifier()
         and len(finding.kind) <= 40
@@ -182,16 +203,4 @@ def _valid(finding: object, size: int) -> bool:
 
 
 def _failed(detector: Detector, why: str) -> _Report:
-    return _Report(PrivacyClass.RESTRICTED, f"detector {detector.name}: {why}")
-
-
-def _highest(reports: Iterable[_Report]) -> Classification:
-    """The highest class, with the reasons of those who gave it."""
-    reports = list(reports)
-    privacy = max(report.privacy for report in reports)
-    reason = "; ".join(report.reason for report in reports if report.privacy == privacy and report.reason)
-    findings: dict[str, int] = {}
-    for report in reports:
-        for kind, count in report.counts.items():
-            findings[kind] = findings.get(kind, 0) + count
-    return Classification(privacy=privacy, findings=findings, reason=reason)
+    return _Report(_DOUBT, f"detector {detector.name}: {why}")

@@ -32,7 +32,7 @@ from gateway.privacy.patterns import (
     Alternative,
     Scan,
 )
-from router_policies.types import PrivacyClass
+from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
@@ -82,7 +82,9 @@ class StructuredDetector:
     name = "structured"
     linear = True
 
-    def __init__(self, classes: Mapping[str, PrivacyClass] | None = None) -> None:
+    def __init__(
+        self, classes: Mapping[str, PrivacyClass] | None = None, scale: Scale = DEFAULT_SCALE
+    ) -> None:
         """`classes` overrides the class of single kinds. ConfigError: a kind that does not exist."""
         unknown = sorted(set(classes or {}) - CLASSES.keys())
         if unknown:
@@ -90,7 +92,8 @@ class StructuredDetector:
             raise ConfigError(
                 "privacy.classes", [f"unknown kind {kind!r}; known are {known}" for kind in unknown]
             )
-        self._classes = {**CLASSES, **(classes or {})}
+        shipped = {kind: scale.meaning(privacy) for kind, privacy in CLASSES.items()}
+        self._classes = {**shipped, **(classes or {})}
 
     def clears(self, pieces: str) -> bool:
         """Whether there is no sign of anything. Signs are in identifiers, and those in one piece each."""

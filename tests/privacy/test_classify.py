@@ -20,9 +20,10 @@ from gateway.privacy import content
 from gateway.privacy.classify import Classifier, strings_of
 from gateway.privacy.detect import Finding, StructuredDetector
 from gateway.types import Classification
+from router_policies.privacy import DEFAULT_SCALE, scale_of
 from router_policies.types import PrivacyClass
 
-PUBLIC, INTERNAL, CONFIDENTIAL, RESTRICTED = PrivacyClass
+PUBLIC, INTERNAL, CONFIDENTIAL, RESTRICTED = DEFAULT_SCALE
 SECRET = "sk-ant-" + "api03-" + "a1B2" * 10
 CARD = "4111111111111111"
 
@@ -61,8 +62,8 @@ def finding(**changes: Any) -> Finding:
 async def classify(
     body: object, *detectors: Any, floor: PrivacyClass = PUBLIC, **options: Any
 ) -> Classification:
-    asked = options.pop("asked", None)
-    return await Classifier(detectors, **options).classify(body, floor=floor, asked=asked)
+    how = {name: options.pop(name) for name in ("asked", "may_lower") if name in options}
+    return await Classifier(detectors, **options).classify(body, floor=floor, **how)
 
 
 def chat(*contents: Any) -> dict[str, Any]:
@@ -254,13 +255,15 @@ async def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(
-    st.sampled_from(PrivacyClass), st.none() | st.sampled_from(PrivacyClass), st.sampled_from(PrivacyClass)
+    st.sampled_from(DEFAULT_SCALE.classes),
+    st.none() | st.sampled_from(DEFAULT_SCALE.classes),
+    st.sampled_from(DEFAULT_SCALE.classes),
 )
 def test_the_highest_wins(floor: PrivacyClass, asked: PrivacyClass | None, found: PrivacyClass) -> None:
     """Floor, header and findings raise the class; none of them lowers it."""
-    label = None if asked is None else asked.label.title()
+    labels = () if asked is None else (asked.label.title(),)
     detector = Stub([finding(privacy=found)])
-    result = asyncio.run(classify("text", detector, floor=floor, asked=label))
+    result = asyncio.run(classify("text", detector, floor=floor, asked=labels))
     assert result.privacy == max(floor, asked or PUBLIC, found)
     assert result.findings == {"email": 1}
 
@@ -269,7 +272,39 @@ def test_the_highest_wins(floor: PrivacyClass, asked: PrivacyClass | None, found
 async def test_unknown_class(label: str) -> None:
     """A header that is no class is the client's mistake; the answer names the classes."""
     with pytest.raises(BadRequest, match="known are public, internal, confidential, restricted"):
-        await classify("text", asked=label)
+        await classify("text", asked=(label,))
+
+
+async def test_several_words_of_the_client() -> None:
+    """The header and the metadata may both say something: the highest counts."""
+    found = await classify("text", floor=INTERNAL, asked=("public", "confidential"))
+    assert (found.privacy, found.reason) == (CONFIDENTIAL, "asked for confidential")
+
+
+async def test_who_may_lower() -> None:
+    """The client's word takes the floor's place where its key may lower; what is found is never lowered."""
+    assert (await classify("text", floor=RESTRICTED, asked=("public",))).privacy == RESTRICTED
+    lowered = await classify("text", floor=RESTRICTED, asked=("public",), may_lower=True)
+    assert (lowered.privacy, lowered.reason) == (PUBLIC, "asked for public")
+    detector = Stub([finding(privacy=CONFIDENTIAL)])
+    found = await classify("text", detector, floor=RESTRICTED, asked=("public",), may_lower=True)
+    assert found.privacy == CONFIDENTIAL
+    assert (await classify("text", floor=RESTRICTED, may_lower=True)).privacy == RESTRICTED
+
+
+async def test_another_scale() -> None:
+    """Six classes: doubt has the highest, attachments what stands for confidential."""
+    labels = ("open", "staff", "team", "client", "secret", "sealed")
+    meanings = {"internal": "staff", "confidential": "client", "restricted": "secret"}
+    scale = scale_of(labels, meanings)
+    assert (await classify("text", floor=scale.lowest, scale=scale)).privacy.label == "open"
+    failing = await classify("text", Stub(ValueError()), floor=scale.lowest, scale=scale)
+    assert failing.privacy.label == "sealed"
+    image = chat([{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}])
+    assert (await classify(image, floor=scale.lowest, scale=scale)).privacy.label == "client"
+    card = chat("4111 1111 1111 1111")
+    structured = StructuredDetector(scale=scale)
+    assert (await classify(card, structured, floor=scale.lowest, scale=scale)).privacy.label == "secret"
 
 
 # --- detectors that fail --------------------------------------------------------------------------
@@ -310,7 +345,8 @@ RUBBISH = {
     "generator": (f for f in ()),
     "dict": {},
     "strings": [SENTINEL],
-    "class out of range": [finding(privacy=7)],
+    "class out of range": [finding(privacy=PrivacyClass(7, "sealed"))],
+    "class of another scale": [finding(privacy=PrivacyClass(2, "sealed"))],
     "class below": [finding(privacy=-1)],
     "class as number": [finding(privacy=0)],
     "no class": [finding(privacy=None)],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from router_policies.compiled import CompiledPolicy
 from router_policies.load import load
+from router_policies.privacy import DEFAULT_SCALE
 from router_policies.types import BackendInfo, Catalog, Facts, Feature, PrivacyClass, Snapshot, Zone
 
 HOME = Zone(name="home", ceiling=PrivacyClass.RESTRICTED, local=True)
@@ -55,7 +56,7 @@ PATTERNS = ("a", "ab", "a*", "ab*", "*", "s@stable")
 FEATURES = (Feature.TOOLS, Feature.VISION)
 BACKENDS = ("b0", "b1", "b2")
 TOKENS = st.integers(0, 6)
-CLASSES = st.sampled_from(PrivacyClass)
+CLASSES = st.sampled_from(DEFAULT_SCALE.classes)
 
 
 def some_of(values: Sequence[str]) -> st.SearchStrategy[list[str]]:
@@ -110,7 +111,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     match: dict[str, Any] = {}
     for number in range(draw(st.integers(1, 5))):
         match = draw(variants(match) | matches)
-        found.append({"name": f"r{number}", "match": match, **draw(actions)})
+        floor = draw(st.just({}) | CLASSES.map(lambda c: {"privacy_floor": c.label}))
+        found.append({"name": f"r{number}", "match": match, **floor, **draw(actions)})
     return {"name": "p", "version": 1, "routes": found}
 
 
@@ -139,7 +141,7 @@ def request(chance: Random) -> Facts:
         tags=frozenset(chance.sample(TAGS, chance.randrange(3))),
         features=frozenset(chance.sample(FEATURES, chance.randrange(3))),
         prompt_tokens=chance.randrange(7),
-        privacy=chance.choice(list(PrivacyClass)),
+        privacy=chance.choice(DEFAULT_SCALE.classes),
     )
 
 
@@ -174,8 +176,8 @@ def accepts(match: Mapping[str, Any], request: Facts) -> bool:
             tokens.get("at_least", 0)
             <= request.prompt_tokens
             <= tokens.get("at_most", request.prompt_tokens),
-            request.privacy >= PrivacyClass.parse(privacy.get("at_least", "public")),
-            request.privacy <= PrivacyClass.parse(privacy.get("at_most", "restricted")),
+            request.privacy >= DEFAULT_SCALE.parse(privacy.get("at_least", "public")),
+            request.privacy <= DEFAULT_SCALE.parse(privacy.get("at_most", "restricted")),
         ]
     )
 
@@ -184,3 +186,8 @@ def first_route(policy: Mapping[str, Any], request: Facts) -> dict[str, Any] | N
     """The first route of a document that accepts the request, found by trying each."""
     found: list[dict[str, Any]] = [r for r in policy["routes"] if accepts(r["match"], request)]
     return found[0] if found else None
+
+
+def privacy_on(route: Mapping[str, Any], request: Facts) -> PrivacyClass:
+    """The class of a request that takes the route, its floor included."""
+    return max(request.privacy, DEFAULT_SCALE.parse(route.get("privacy_floor", "public")))

@@ -106,7 +106,13 @@ def test_only_candidates_outside_our_zones_carry_a_permit() -> None:
     own, rented = decided(SUPPORT, model="support-intents").candidates
     assert own.permit is None
     assert rented.permit == Permit(
-        call_id="call-1", backend="openai", zone="us-cloud", privacy=PrivacyClass.INTERNAL, policy="test@1"
+        id="call-1.2",
+        call_id="call-1",
+        backend="openai",
+        zone="us-cloud",
+        model="gpt-4o-mini",
+        privacy=PrivacyClass.INTERNAL,
+        policy="test@1",
     )
 
 
@@ -259,6 +265,21 @@ def test_a_ceiling_holds_even_in_a_policy_that_was_never_verified() -> None:
     )
 
 
+def test_a_route_raises_the_class_to_its_floor() -> None:
+    """The decision, its permits and a denial have the class that the route gives; a higher one stays."""
+    routes = (
+        "- {name: r, match: {privacy: {at_most: internal}}, privacy_floor: internal,"
+        " targets: [{backend: openai, model: m}]}"
+    )
+    decision = decide(loaded(routes), facts(privacy=PrivacyClass.PUBLIC), SNAPSHOT)
+    assert isinstance(decision, Decision)
+    assert decision.privacy is PrivacyClass.INTERNAL
+    assert [c.permit and c.permit.privacy for c in decision.candidates] == [PrivacyClass.INTERNAL]
+    leaking = parse(document(routes.replace("privacy_floor: internal", "privacy_floor: restricted")), "t")
+    denial = decide(compile_policy(leaking, catalog())[0], facts(), SNAPSHOT)
+    assert (denial.privacy, type(denial)) == (PrivacyClass.RESTRICTED, Denial)
+
+
 def test_a_long_list_of_obstacles_stays_a_short_line() -> None:
     """After three targets the reason counts the rest."""
     rented = [replace(OPENAI, name=f"o{i}") for i in range(6)]
@@ -292,7 +313,13 @@ def test_no_candidate_is_ever_above_its_ceiling(
     for request in crowd:
         found = decide(compiled, request, snapshot)
         for candidate in found.candidates if isinstance(found, Decision) else ():
-            _is_in_order(candidate, catalog.backends[candidate.backend], request, snapshot)
+            assert found.privacy >= request.privacy
+            _is_in_order(
+                candidate,
+                catalog.backends[candidate.backend],
+                replace(request, privacy=found.privacy),
+                snapshot,
+            )
 
 
 @settings(max_examples=50, deadline=None)
@@ -322,13 +349,16 @@ def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, sna
     assert request.features <= backend.features
     assert request.endpoint in backend.endpoints
     assert candidate.adapter in (None, "s@0123456789ab")
+    assert (candidate.ceiling, candidate.local) == (backend.zone.ceiling, backend.zone.local)
     assert candidate.permit == (
         None
         if backend.zone.local
         else Permit(
+            id=candidate.permit.id if candidate.permit else "",
             call_id=request.call_id,
             backend=backend.name,
             zone=backend.zone.name,
+            model=candidate.model,
             privacy=request.privacy,
             policy="p@1",
         )

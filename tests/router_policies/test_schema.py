@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from router_policies.errors import PolicyError
-from router_policies.schema import FALLBACK_ON, UNBOUNDED, parse
+from router_policies.schema import FALLBACK_ON, UNBOUNDED, UNLIMITED, parse
 from router_policies.types import ErrorClass, Feature, PrivacyClass
 from tests.router_policies.samples import document
 
@@ -75,7 +75,7 @@ def test_what_is_not_given_has_the_declared_defaults() -> None:
     assert set(FALLBACK_ON) == {"connection", "timeout", "rate_limit", "server_error"}
     assert (route.retry.attempts, route.hedge, route.deadline_s) == (0, None, None)
     assert (route.match.prompt_tokens.at_least, route.match.prompt_tokens.at_most) == (0, UNBOUNDED)
-    assert (route.match.privacy.at_least, route.match.privacy.at_most) == (0, PrivacyClass.RESTRICTED)
+    assert (route.match.privacy.at_least, route.match.privacy.at_most) == (0, UNLIMITED)
     retry = parse(document("- {name: r, targets: [{backend: b}], retry: {attempts: 3}}"), "t").routes[0].retry
     assert set(retry.on) == {"connection", "rate_limit", "server_error"}
     assert (retry.attempts, retry.backoff_ms, retry.max_backoff_ms) == (3, 100, 5000)

@@ -24,6 +24,7 @@ from tests.router_policies.samples import (
     documents,
     first_route,
     matches,
+    privacy_on,
     snapshots,
     variants,
 )
@@ -87,6 +88,15 @@ def test_an_earlier_route_with_a_further_condition_takes_nothing_whole(condition
     assert 'route "b" → first choice "openai/m"' in line
 
 
+def test_a_floor_raises_what_arrives() -> None:
+    """A route's floor counts for all that takes it, so that a target below it can never be meant."""
+    route = "- {name: r, match: {privacy: {at_most: internal}}, privacy_floor: confidential"
+    (line,) = findings(f"{route}, {RENTED}}}")
+    assert 'may receive class "confidential"' in line
+    assert line.endswith("no class that reaches the route may go there, so remove the target")
+    assert findings(f"{route}, {OWN}}}") == []
+
+
 def test_a_later_route_protects_nothing() -> None:
     """The order counts: the first route to match wins."""
     routes = f"- {{name: b, {RENTED}}}\n- {{name: a, match: {{privacy: {{at_least: internal}}}}, {OWN}}}"
@@ -147,10 +157,11 @@ def test_whatever_decide_could_leak_verify_refuses(
     parsed = parse(policy, "generated")
     unguarded, _ = compile_policy(parsed, ceilings_lifted(catalog))
     leaks = {(f.route, f.target.split("/")[0]) for f in found_in(policy, catalog) if isinstance(f, Leak)}
+    floors = {route.name: route.privacy_floor for route in unguarded.routes}
     for request in crowd:
         found = decide(unguarded, request, snapshot)
         for candidate in found.candidates if isinstance(found, Decision) else ():
-            if catalog.backends[candidate.backend].zone.ceiling < request.privacy:
+            if catalog.backends[candidate.backend].zone.ceiling < max(request.privacy, floors[found.route]):
                 assert (found.route, candidate.backend) in leaks
 
 
@@ -168,7 +179,7 @@ def test_each_target_that_a_class_can_reach_is_proved(
         route = first_route(policy, request)
         assert route is None or route["name"] not in dead
         for position, target in enumerate(route.get("targets", []) if route else [], start=1):
-            if catalog.backends[target["backend"]].zone.ceiling < request.privacy:
+            if catalog.backends[target["backend"]].zone.ceiling < privacy_on(route or {}, request):
                 assert (route and route["name"], position) in leaks
 
 

@@ -55,7 +55,7 @@ def test_a_direct_client_is_found(case: Case, tmp_path: Path, monkeypatch: pytes
 
         async def shadow(request: UpstreamRequest) -> None:
             async with httpx.AsyncClient() as client:
-                await client.post(url, json=request.body, headers=key)
+                await client.post(url, content=request.content, headers=key)
 
         monkeypatch.setattr(OpenAIWire, "send", beside(shadow))
         strike(ring, case)
@@ -67,7 +67,7 @@ def test_a_direct_client_is_found_by_its_bytes(tmp_path: Path, monkeypatch: pyte
 
         async def shadow(request: UpstreamRequest) -> None:
             async with httpx.AsyncClient() as client:
-                await client.post(f"{ring.fakes['rented'].url}/v1/models", json=request.body)
+                await client.post(f"{ring.fakes['rented'].url}/v1/models", content=request.content)
 
         monkeypatch.setattr(OpenAIWire, "send", beside(shadow))
         monkeypatch.setattr(Arena, "assert_stayed", lambda *_: None)
