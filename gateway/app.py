@@ -217,9 +217,14 @@ def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
         raise ConfigError(error.source, error.problems) from error
 
 
+def build_detectors(settings: Settings) -> Sequence[Detector]:
+    """What the configuration switches on."""
+    return [StructuredDetector(settings.privacy.classes, settings.scale)]
+
+
 def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
     privacy, scale = settings.privacy, settings.scale
-    found = [StructuredDetector(privacy.classes, scale)] if detectors is None else detectors
+    found = build_detectors(settings) if detectors is None else detectors
     return Classifier(found, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments)
 
 
