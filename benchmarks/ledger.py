@@ -152,7 +152,7 @@ def main() -> None:
     if postgres := os.environ.get("HEADGATE_TEST_POSTGRES", ""):
         engine = create_engine(postgres)
         with engine.begin() as connection:
-            connection.execute(text("DROP TABLE IF EXISTS entry, schema_version"))
+            connection.execute(text("DROP TABLE IF EXISTS entry, schema_version, rollup, rollup_day"))
         engine.dispose()
         figures |= {f"postgresql_{name}": value for name, value in suite(postgres).items()}
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version.split()[0]}

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from gateway.cli.serve import ConfigOption
 from gateway.finance.reports import cost_report, render_table, write_csv
-from gateway.ledger.store import GroupBy, Store
+from gateway.ledger.store import Store
+from gateway.ledger.sums import GroupBy
 from gateway.settings import load_settings
 
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.ledger.pricing import usd
-from gateway.ledger.store import GroupBy, Store, Sums
+from gateway.ledger.store import Store
+from gateway.ledger.sums import GroupBy, Sums
 
 NONE = "—"  # shown for a key that a request does not have, such as the adapter where there is none
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.ledger.drain import Drain, Stats
+from gateway.ledger.rollups import Roller
 from gateway.ledger.spool import BEGUN, SEGMENT_BYTES, SETTLED, SpoolUnwritable, Writer, claim
 from gateway.ledger.store import Store
 from gateway.ledger.tables import encode
@@ -36,6 +37,7 @@ class Ledger:
         self._writer = Writer(self._claim.directory, segment_bytes)
         self._begun: dict[str, int] = {}  # call id -> segment that must stay until the call is settled
         self._drain = Drain(self.store, self._claim, self._begun, orphans, root / "rejected.jsonl")
+        self._roller = Roller(self.store, lambda: self.ready)
         self._lock = threading.Lock()
         self._unspooled = 0
         self._closed = False
@@ -103,6 +105,7 @@ class Ledger:
                 return True
             self._closed = True
         flushed = self._drain.flush(timeout)
+        self._roller.stop(timeout)
         if not self._drain.stop(timeout):
             return False  # the thread still reads the directory: the lock goes with the process
         self._writer.close()

@@ -56,6 +56,33 @@ CREATE TABLE entry (
 )
 """
 
+_ROLLUP_TABLE = """
+CREATE TABLE rollup (
+    day BIGINT NOT NULL,
+    team TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    model TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    route TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    privacy TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    estimated BIGINT NOT NULL,
+    unknown_price BIGINT NOT NULL,
+    price TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    cost_nano BIGINT
+)
+"""
+
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
@@ -67,6 +94,14 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
     # No query asks for one team, and reports by team read a period of all teams.
     (2, ("DROP INDEX entry_team_started",)),
+    (
+        3,
+        (
+            _ROLLUP_TABLE,
+            "CREATE INDEX rollup_by_day ON rollup (day)",
+            "CREATE TABLE rollup_day (day BIGINT NOT NULL PRIMARY KEY)",
+        ),
+    ),
 )
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gateway.finance.reports import Report, cost_report, render_table, write_csv
-from gateway.ledger.store import GroupBy, Store
+from gateway.ledger.store import Store
+from gateway.ledger.sums import GroupBy
 from gateway.types import Outcome, Usage
 from tests.ledger.samples import STARTED_NS, entry
 

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from gateway.finance.reports import cost_report
-from gateway.ledger.store import GroupBy, RowRefused, Store
+from gateway.ledger.store import RowRefused, Store
+from gateway.ledger.sums import GroupBy
 from gateway.types import Outcome, Usage
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.samples import begun, entry
@@ -28,7 +29,7 @@ pytestmark = [
 def postgres() -> Iterator[Store]:
     engine = create_engine(URL)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS entry, schema_version"))
+        connection.execute(text("DROP TABLE IF EXISTS entry, schema_version, rollup, rollup_day"))
     engine.dispose()
     store = Store(URL)
     yield store

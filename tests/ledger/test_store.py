@@ -10,7 +10,8 @@ from sqlalchemy import create_engine, inspect
 
 from gateway.errors import ConfigError
 from gateway.ledger import migrations
-from gateway.ledger.store import GroupBy, RowRefused, Store, StoreUnavailable
+from gateway.ledger.store import RowRefused, Store, StoreUnavailable
+from gateway.ledger.sums import GroupBy
 from gateway.ledger.tables import ENTRY, SCHEMA_VERSION, encode, to_row
 from gateway.types import Entry, Outcome, Usage
 from router_policies.types import ErrorClass
@@ -61,7 +62,10 @@ def test_an_older_database_keeps_its_rows(
     store = Store(database)
     monkeypatch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
     assert store.migrate() == (1,)
-    store.insert([entry("a", cost_nano=1)])
+    row = to_row(encode(entry("a", cost_nano=1)))
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute(f"INSERT INTO entry VALUES ({', '.join('?' * len(row))})", row)
+    connection.close()
     monkeypatch.undo()
     assert store.migrate() == tuple(version for version, _ in migrations.MIGRATIONS[1:])
     assert store.insert([entry("a", cost_nano=2), entry("b")]) == 1
@@ -155,6 +159,7 @@ def test_sums_add_up(store: Store) -> None:
     (sums,) = store.sums([GroupBy.TEAM, GroupBy.DAY])
     assert msgspec.structs.asdict(sums) == {
         "keys": ("search", 20454),
+        "above_tokens": 0,
         "requests": 5,
         "refused": 1,
         "failed": 2,
@@ -162,6 +167,8 @@ def test_sums_add_up(store: Store) -> None:
         "unknown_price": 1,
         "input_tokens": 3000,
         "cached_input_tokens": 1200,
+        "cache_write_tokens": 0,
         "output_tokens": 150,
+        "reasoning_tokens": 0,
         "cost_nano": 150_007,
     }
