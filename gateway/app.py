@@ -22,6 +22,7 @@ from gateway.api import admin, errors
 from gateway.api.auth import admin_key, any_key
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
+from gateway.api.reports import reports_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
@@ -31,6 +32,7 @@ from gateway.calls import Caller, Upstream
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ConfigError
+from gateway.finance.desk import Desk
 from gateway.fleet import Fleet
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
@@ -152,6 +154,7 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
+    api.include_router(reports_router(admin_key(keys), Desk(ledger.store, settings)))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
 

@@ -96,10 +96,13 @@ class Store:
             tiered = bool(prompt_bounds)
             return [to_sums(row, len(group_by), tiered=tiered) for row in connection.execute(query)]
 
-    def days_to_roll_up(self, now_ns: int) -> list[int]:
-        """Days that have been over for a while, have entries and no roll-up. Raises StoreUnavailable."""
+    def days_to_roll_up(self, now_ns: int, *, anew: bool = False) -> list[int]:
+        """Days that have been over for a while, have entries and, unless `anew`, no roll-up.
+
+        Raises StoreUnavailable.
+        """
         with self._reading() as connection:
-            rolled = rollups.rolled_days(connection)
+            rolled = set() if anew else rollups.rolled_days(connection)
             until = (now_ns - rollups.GRACE_NS) // DAY_NS
             return [day for day in rollups.days_with_entries(connection, until) if day not in rolled]
 
