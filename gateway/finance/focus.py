@@ -101,14 +101,15 @@ class Exporter:
         group = self._group_cells(period, sums, keys)
         used = {meter: n for meter, n in quantities(sums).items() if n > 0}
         whole = (sums.cost_nano or 0) * ATTO_PER_NANO
-        units = self._listed(keys, sums.above_tokens, used)
+        above = self._prices.tier(keys["model"], keys["backend"], sums.above_tokens)
+        units = self._listed(keys, above, used)
         method = "Allocated" if units is None else "List"
         if units is None:
             units = _allocated(whole, used)
         labels = {name: label for label, name in METERS.items()}
         for meter in (m for m in used if m in units and (units[m] or m != "request")):
             priced = _priced(used[meter], units[meter], _UNITS.get(meter, "Tokens"))
-            named = self._meter_cells(keys, sums.above_tokens, labels[meter], method)
+            named = self._meter_cells(keys, above, labels[meter], method)
             if method == "Allocated":  # a price of its own for each group
                 named["SkuPriceId"] = f"{named['SkuPriceId']}={units[meter]} atto-USD"
             yield group | named | priced

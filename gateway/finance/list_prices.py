@@ -36,6 +36,10 @@ class ListPrices:
         price = self._price(model, backend)[0]
         return () if price is None else tuple(above for above, _ in price.tiers)
 
+    def tier(self, model: str, backend: str, above_tokens: int) -> int:
+        """The model's own bound for prompts beyond `above_tokens`, which may be another model's; 0: none."""
+        return max((bound for bound in self.bounds(model, backend) if bound <= above_tokens), default=0)
+
     def unit_atto(self, model: str, backend: str, above_tokens: int) -> dict[str, int] | None:
         """Meter -> atto-dollars, for prompts beyond `above_tokens`; None: nothing is listed."""
         price = self._price(model, backend)[0]
