@@ -30,7 +30,7 @@ pytestmark = [
 def postgres() -> Iterator[Store]:
     engine = create_engine(URL)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS entry, schema_version, rollup, rollup_day"))
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
     engine.dispose()
     store = Store(URL)
     yield store

@@ -91,7 +91,7 @@ def test_every_grouping_is_the_same_before_and_after(any_store: Store) -> None:
     groupings: list[list[GroupBy]] = [[], ALL, *([group] for group in GroupBy)]
     before = [any_store.sums(group_by) for group_by in groupings]
     assert roll_all(any_store) == [DAY, DAY + 1, DAY + 2]
-    with any_store._writing() as connection:
+    with any_store.writing() as connection:
         connection.execute(text("DELETE FROM entry"))  # what is read now can only be the roll-ups
     assert [any_store.sums(group_by) for group_by in groupings] == before
     assert before[0][0].requests == len(VARIED)
@@ -138,7 +138,7 @@ def test_rolling_up_again_changes_nothing(any_store: Store) -> None:
     roll_all(any_store)
     before = any_store.sums(ALL)
     assert not any_store.roll_up(DAY)
-    with any_store._writing() as connection:
+    with any_store.writing() as connection:
         connection.execute(text("UPDATE rollup SET requests = requests + 1"))
     assert any_store.sums(ALL) != before
     for day in range(DAY, DAY + 3):
