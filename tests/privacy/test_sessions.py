@@ -1,4 +1,4 @@
-"""A conversation's class never falls: over requests, workers and restarts, and when its past cannot be read."""
+"""A conversation's class never falls: over requests, workers, restarts, nor when its past is unreadable."""
 
 import os
 import threading
@@ -59,7 +59,7 @@ async def test_the_class_never_falls(store: Store) -> None:
 
 
 async def test_another_worker_and_another_start_know_it(store: Store) -> None:
-    """A rise is in the database before the request goes on, also when a worker thought that it knew better."""
+    """A rise is in the database before the request goes on, also where a worker knows an older class."""
     first, second = Sessions(store), Sessions(store)
     assert await said(first, MIDDLE) == "confidential"
     assert await said(second, HIGH) == "restricted"
