@@ -40,7 +40,7 @@ from gateway.privacy.placeholders import Vault
 from gateway.privacy.restore import Restoration
 from gateway.privacy.sessions import Recalled, Sessions
 from gateway.record import Attempt, Record, Recorder
-from gateway.types import Call, Principal
+from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
 from router_policies.types import Decision, Denial, ErrorClass, Facts, Feature, PrivacyClass, Snapshot
@@ -133,9 +133,8 @@ class Pipeline:
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
+            model_withheld=await self._withholds_model(request, principal.privacy_floor, own),
             session=recalled.session,
-            model_withheld=(bool(own.findings) or own.privacy > principal.privacy_floor)
-            and await self._holds_something(request.model),
         )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):
@@ -164,10 +163,12 @@ class Pipeline:
             masked = encoded(content=content, privacy=max(request.masked.privacy, recalled.past))
         return encoded(content=content_of(request), privacy=recalled.classification.privacy, masked=masked)
 
-    async def _holds_something(self, model: str) -> bool:
-        """Whether detectors find something in the model's name, or cannot tell."""
-        found = await self._classifier.classify(model, floor=PrivacyClass.PUBLIC)
-        return found.privacy > PrivacyClass.PUBLIC
+    async def _withholds_model(self, request: Request, floor: PrivacyClass, found: Classification) -> bool:
+        """Whether the model's name is one of the places where detectors find something, or cannot tell."""
+        if not found.findings and found.privacy <= floor:
+            return False
+        in_name = await self._classifier.classify(request.model, floor=floor)
+        return bool(in_name.findings) or in_name.privacy > floor
 
     async def _answer_by(
         self,
@@ -301,11 +302,13 @@ async def _pass_stream(
 def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
     """What the last backend said, in its own words where it had any.
 
-    But a 401 is about our key, not the client's, and may quote from it: it stays here.
+    But a 401 is about our key, not the client's, and may quote from it; and from the request, so it is not
+    logged either.
     """
     headers = record.headers()
     if error.status == 401:
-        log.error("request %s: a backend refused our credentials: %s", record.call_id, error.message)
+        backend = headers.get("x-headgate-backend", "")
+        log.error("request %s: backend %s refused our credentials", record.call_id, backend)
         message = "The backend refused the gateway's own credentials; its operator has been told."
         return UpstreamFailed(message, code="backend_credentials_refused", headers=headers)
     if error.retry_after is not None:

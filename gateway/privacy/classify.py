@@ -146,7 +146,8 @@ class Classifier:
         places: list[Place] = []
         try:
             for number, text in enumerate(texts):
-                findings = _checked(detector.scan(text), len(text), self._scale)
+                found = _checked(detector.scan(text), len(text), self._scale)
+                findings = [finding for finding in found if finding.privacy > self._scale.lowest]
                 if not findings:
                     continue
                 counts |= Counter(finding.kind for finding in findings)

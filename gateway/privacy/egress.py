@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -49,26 +50,16 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     until: float  # on the clock of time.monotonic
 
 
-class Outgoing:
-    """A request as it may leave: `content` is a JSON object, all of the body but the model."""
+class Outgoing(msgspec.Struct, kw_only=True):
+    """A request as it may leave."""
 
-    __slots__ = ("_digest", "content", "endpoint", "masked", "privacy", "stream", "until")
-
-    def __init__(
-        self,
-        *,
-        endpoint: str,
-        stream: bool,
-        content: bytes,
-        until: float,
-        privacy: PrivacyClass,
-        masked: "Outgoing | None" = None,
-    ) -> None:
-        """`until`, on the clock of time.monotonic, is when its permits expire; `privacy` is the content's
-        class; `masked` is the same request with placeholders, where there is such a one."""
-        self.endpoint, self.stream, self.content, self.until = endpoint, stream, content, until
-        self.privacy, self.masked = privacy, masked
-        self._digest = ""
+    endpoint: str
+    stream: bool
+    content: bytes  # a JSON object, not empty: all of the body but the model
+    until: float  # when its permits expire, on the clock of time.monotonic
+    privacy: PrivacyClass  # of the content
+    masked: "Outgoing | None" = None  # the same request with placeholders, where there is such a one
+    digest: str = ""  # of the content, once a permit needs it
 
     def masked_for(self, permit: Permit | None) -> "Outgoing":
         """What a candidate that gets it masked is sent. Raises EgressRefused.
@@ -85,8 +76,8 @@ class Outgoing:
         """`permit` for this content. Where none is needed none is made, and nothing is computed."""
         if permit is None:
             return None
-        self._digest = self._digest or digest_of(self.content)
-        return Sealed(permit=permit, digest=self._digest, until=self.until)
+        self.digest = self.digest or digest_of(self.content)
+        return Sealed(permit=permit, digest=self.digest, until=self.until)
 
 
 def digest_of(content: bytes) -> str:
@@ -144,12 +135,11 @@ class Door:
 
     def release(self, sealed: Sealed | None, call_id: str, model: str, content: bytes) -> bytes:
         """The body that may leave: `content`, as it was sealed, with `model` in it. Raises EgressRefused."""
-        self.check(sealed, call_id, model)
-        if not self.zone.local and (sealed is None or digest_of(content) != sealed.digest):
-            raise EgressRefused(
-                f"what is about to leave to backend {self.backend} is not what was classified"
-            )
-        return b'{"model":%b,%b' % (_encode(model), content[1:])
+        if not self.zone.local:
+            self.check(sealed, call_id, model)
+            if sealed is None or digest_of(content) != sealed.digest:
+                raise EgressRefused(f"what would leave to backend {self.backend} is not what was classified")
+        return b'{"model":' + _encode(model) + b"," + content[1:]
 
     def check_host(self, host: str, port: int | None) -> None:
         """Raises EgressRefused unless the configuration names `host` and `port`."""
@@ -207,6 +197,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def local_client(backend: str, zone: Zone, url: str) -> httpx.AsyncClient:
+    """For what goes to a backend of ours beside clients' requests: it reaches `url`'s host, by no proxy.
+
+    Where the zone is not local it reaches nothing.
+    """
+    parts = urlsplit(url)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    door = Door(backend=backend, zone=zone, allowed=[(parts.hostname or "", port)])
+    return httpx.AsyncClient(transport=GuardedTransport(door))
 
 
 def assert_local(backend: str, host: str) -> None:

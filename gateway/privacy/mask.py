@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.privacy.content import Content, Unreadable, read
-from gateway.privacy.fold import fold, layers
+from gateway.privacy.encoded import decode
+from gateway.privacy.fold import fold
 from gateway.privacy.placeholders import NoCodeLeft, Vault
 from gateway.types import Classification, Place
 from router_policies.types import PrivacyClass
@@ -159,16 +160,14 @@ def _masked(slot: _Slot, spans: Iterable[_Span], vault: Vault) -> str:
 def _value(slot: _Slot, span: _Span) -> str | None:
     """What the placeholder for `span` stands for; None where there can be none."""
     text = slot.text[span.start : span.end]
-    if any(layers(fold(text).encode("ascii", "replace"))):
-        return None
-    if not slot.json:
-        return text
-    if not _is_json(f"{slot.text[: span.start]}[[X]]{slot.text[span.end :]}"):
-        return None
-    try:
-        return msgspec.json.decode(f'"{text}"', type=str)
-    except msgspec.MsgspecError:
-        return None
+    if slot.json:
+        if not _is_json(f"{slot.text[: span.start]}[[X]]{slot.text[span.end :]}"):
+            return None
+        try:
+            text = msgspec.json.decode(f'"{text}"', type=str)
+        except msgspec.MsgspecError:
+            return None
+    return None if decode(fold(text).encode("ascii", "replace")) else text
 
 
 def _apart(spans: Iterable[_Span]) -> list[_Span]:

@@ -26,7 +26,8 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.errors import ApiError, BadRequest
-from gateway.ledger.store import DAY_NS, SessionSeen
+from gateway.ledger.rollups import DAY_NS
+from gateway.ledger.store import SessionSeen
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Entry
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale

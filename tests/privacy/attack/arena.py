@@ -54,6 +54,7 @@ LEAKY = {
     "deadline": route("deadline", HOME, RENTED, deadline_s=5),
 }
 """Tag -> a route that leads outside whatever the class. No policy with one of them loads."""
+TRANSLATED = "translated"  # the same through litellm, which takes seconds to load: only where it is asked for
 SHIPPED = [
     {
         "name": "private-stays-home",
@@ -72,9 +73,10 @@ SHIPPED = [
 ]
 
 
-def policy(*leaky: str) -> dict[str, Any]:
-    """As an operator would write it, below the leaky routes."""
-    return {"name": "attack", "version": 1, "routes": [*(LEAKY[tag] for tag in leaky), *SHIPPED]}
+def policy(*leaky: str, shipped: Sequence[Mapping[str, Any]] = SHIPPED) -> dict[str, Any]:
+    """`shipped` as an operator would write it, below the leaky routes."""
+    routes = LEAKY | {TRANSLATED: route(TRANSLATED, {"backend": "claude"}, HOME)}
+    return {"name": "attack", "version": 1, "routes": [*(routes[tag] for tag in leaky), *shipped]}
 
 
 class Answer(NamedTuple):
@@ -187,6 +189,7 @@ class Arena:
         self.canaries: list[str] = []  # that were sent in, and must be nowhere
         self.answers: list[Answer] = []  # that others than the sender of a canary were given
         self.sent = self.at_home = 0
+        self.known: set[tuple[str, int]] = set()  # addresses beside those of the stand-ins
         self._marks = dict.fromkeys(OUTSIDE, 0)
         self._client: http.client.HTTPConnection | None = None
 
@@ -274,7 +277,7 @@ class Arena:
 
     def strangers(self) -> set[Any]:
         """Addresses that the gateway connected to, or names that it looked up, though nothing says so."""
-        known = {tuple(fake._address) for fake in self.fakes.values()} | {self.collector.address}
+        known = {tuple(fake._address) for fake in self.fakes.values()} | {self.collector.address} | self.known
         return (WATCH.addresses - known) | (WATCH.names - {"127.0.0.1", "localhost", None})
 
     # The verdict.
@@ -300,11 +303,15 @@ class Arena:
 
 @contextmanager
 def arena(
-    folder: Path, *leaky: str, changes: Mapping[str, Any] | None = None, **fakes: Any
+    folder: Path,
+    *leaky: str,
+    first_byte_s: float = 2,
+    shipped: Sequence[Mapping[str, Any]] = SHIPPED,
+    **fakes: Any,
 ) -> Iterator[Arena]:
     """A gateway whose policy has these leaky routes (its proof must be lifted first), and the view on it.
 
-    `changes` go over the configuration's top level; `fakes` are handed to `build_app`.
+    `first_byte_s` is how long any backend may be silent; `fakes` are handed to `build_app`.
     """
     loop = LoopThread(asyncio.new_event_loop())
     providers = {
@@ -314,8 +321,12 @@ def arena(
     collector = Collector()
     for part in (*providers.values(), collector):
         loop.run(part.start())
-    document = _configuration(providers, collector) | dict(changes or {})
-    settings = load_settings(write_config(folder, document, policy(*leaky)), {"UPSTREAM_KEY": UPSTREAM_KEY})
+    document = _configuration(providers, collector, first_byte_s)
+    if TRANSLATED in leaky:
+        document["backends"]["claude"] = _claude(providers["partner"])
+    settings = load_settings(
+        write_config(folder, document, policy(*leaky, shipped=shipped)), {"UPSTREAM_KEY": UPSTREAM_KEY}
+    )
     app = build_app(settings, **fakes)
     patient = Limits(run=1 << 30, volume=1 << 30)  # a backend that was told to fail is asked again
     app.caller.breakers = Breakers(settings.backends, patient, random=random.random)
@@ -335,18 +346,33 @@ def arena(
         loop.close()
 
 
-def _configuration(fakes: Mapping[str, FakeProvider], collector: Collector) -> dict[str, Any]:
+def _configuration(
+    fakes: Mapping[str, FakeProvider], collector: Collector, first_byte_s: float
+) -> dict[str, Any]:
     document = configuration(fakes["rented"].url, fakes["home"].url)
     document["zones"]["partner"] = {"ceiling": "public"}
     backends = document["backends"]
     backends["spare"] = backends["home"] | {"url": f"{fakes['spare'].url}/v1"}
     backends["partner"] = backends["rented"] | {"url": f"{fakes['partner'].url}/v1", "zone": "partner"}
     for backend in backends.values():
-        backend["first_byte_s"] = 2
+        backend["first_byte_s"] = first_byte_s
     host, port = collector.address
     return document | {
+        "listen": {"port": 0},  # where a process of its own serves this configuration
         "access_log": "access.jsonl",
         "telemetry": {"otlp": f"http://{host}:{port}", "sample": 1.0},
+    }
+
+
+def _claude(fake: FakeProvider) -> dict[str, Any]:
+    """It speaks another protocol than the stand-in, which answers 404 and keeps the bytes."""
+    return {
+        "kind": "litellm",
+        "zone": "cloud",
+        "provider": "anthropic",
+        "url": fake.url,
+        "models": ["*"],
+        "api_key_env": "UPSTREAM_KEY",
     }
 
 

@@ -17,6 +17,7 @@ import msgspec
 from tests.privacy.attack.canaries import CASELESS, KINDS, NUMBERS
 
 EVERY = frozenset(KINDS)
+COLOURED = frozenset({"payment_card", "iban", "es_nie", "openai_key"})
 SHORT = frozenset({"payment_card", "us_ssn", "es_nie"})
 Change = Callable[[str], str]
 
@@ -117,6 +118,8 @@ DISGUISES: Mapping[str, Disguise] = {
     "keycaps": Disguise(lambda text: re.sub(r"\d", "\\g<0>\ufe0f\u20e3", text)),
     "decomposed": Disguise(lambda text: unicodedata.normalize("NFD", f"é {text} é")),
     "full width with zero-width": Disguise(_both(_full_width, _between("\u200c"))),
+    "terminal colours": Disguise(lambda text: f"\x1b[31m{text}\x1b[0m"),
+    "glued to words": Disguise(lambda text: f"no{text}is", NUMBERS & {"payment_card"}),
     # Separators
     "spaces": Disguise(_grouped(" "), NUMBERS),
     "dots": Disguise(_grouped("."), NUMBERS),
@@ -202,6 +205,8 @@ def _gaps() -> dict[str, Gap]:
             ["line ends", "Windows line ends"], Gap("no pattern reads on after a line end", NUMBERS)
         ),
         "base64 of UTF-16, little end first": Gap("UTF-16 is read where its byte order is marked"),
+        "terminal colours": Gap("a letter right before it", COLOURED),
+        "glued to words": Gap("a letter right before it"),
         "tabs": Gap("of the numbers only cards may have tabs in them", NUMBERS - {"payment_card"}),
         "slashes": Gap("dates have slashes, numbers do not", NUMBERS - {"iban"}),
         "dashes in spaces": Gap("one separator between two groups", NUMBERS - {"payment_card"}),

@@ -27,7 +27,9 @@ def _decide_blindly(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) ->
     if isinstance(verdict, Denial):
         return verdict
     return replace(
-        verdict, candidates=tuple(replace(c, permit=_true(c.permit, facts)) for c in verdict.candidates)
+        verdict,
+        privacy=facts.privacy,
+        candidates=tuple(replace(c, permit=_true(c.permit, facts)) for c in verdict.candidates),
     )
 
 

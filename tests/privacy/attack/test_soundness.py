@@ -28,6 +28,11 @@ CASE = Case("user message", "plain", "payment_card", "as shipped", False)
 HIDDEN = CASE._replace(disguise="full width", field="tool result")
 
 
+def found(what: str) -> Any:
+    """Within it the suite's own checks must fail, and say this."""
+    return pytest.raises(AssertionError, match=what)
+
+
 def beside(send: Callable[[UpstreamRequest], Any]) -> Callable[..., Any]:
     """The shipped way out, with another one beside it."""
     shipped = OpenAIWire.send
@@ -42,7 +47,7 @@ def beside(send: Callable[[UpstreamRequest], Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize("case", [CASE, HIDDEN], ids=["plain", "disguised"])
 def test_a_direct_client_is_found(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that also tells a rented API of what it is asked, with a client of its own."""
-    with pytest.raises(AssertionError, match="went outside"), arena(tmp_path) as ring:
+    with found("went outside"), arena(tmp_path) as ring:
         url, key = (
             f"{ring.fakes['rented'].url}/v1/chat/completions",
             {"authorization": f"Bearer {UPSTREAM_KEY}"},
@@ -50,19 +55,19 @@ def test_a_direct_client_is_found(case: Case, tmp_path: Path, monkeypatch: pytes
 
         async def shadow(request: UpstreamRequest) -> None:
             async with httpx.AsyncClient() as client:
-                await client.post(url, json=request.body, headers=key)
+                await client.post(url, content=request.content, headers=key)
 
         monkeypatch.setattr(OpenAIWire, "send", beside(shadow))
         strike(ring, case)
 
 
 def test_a_direct_client_is_found_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the rented API recorded is read at the end as well, through disguises, whoever sent it and when."""
-    with pytest.raises(AssertionError, match="1 of 1 canaries are in: outside"), arena(tmp_path) as ring:
+    """What the rented API recorded is read at the end as well, through disguises, whoever sent it."""
+    with found("1 of 1 canaries are in: outside"), arena(tmp_path) as ring:
 
         async def shadow(request: UpstreamRequest) -> None:
             async with httpx.AsyncClient() as client:
-                await client.post(f"{ring.fakes['rented'].url}/v1/models", json=request.body)
+                await client.post(f"{ring.fakes['rented'].url}/v1/models", content=request.content)
 
         monkeypatch.setattr(OpenAIWire, "send", beside(shadow))
         monkeypatch.setattr(Arena, "assert_stayed", lambda *_: None)
@@ -77,7 +82,7 @@ def test_a_connection_to_nobody_we_know_is_found(tmp_path: Path, monkeypatch: py
         with pytest.raises(OSError, match="onnect"):
             await asyncio.open_connection("127.0.0.1", port)
 
-    with pytest.raises(AssertionError, match="connections past the door"), arena(tmp_path) as ring:
+    with found("connections past the door"), arena(tmp_path) as ring:
         monkeypatch.setattr(OpenAIWire, "send", beside(shadow))
         strike(ring, CASE)
 
@@ -89,7 +94,7 @@ def test_a_blind_classifier_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return Classification(privacy=PrivacyClass.PUBLIC)
 
     monkeypatch.setattr(Classifier, "classify", classify)
-    with pytest.raises(AssertionError, match="went outside"), arena(tmp_path) as ring:
+    with found("went outside"), arena(tmp_path) as ring:
         strike(ring, CASE)
 
 
@@ -97,7 +102,7 @@ def test_an_open_door_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The class is right and nobody asks for it: proof, decision and door are all lifted."""
     monkeypatch.setattr(Door, "check", lambda *_: None)
     with (
-        pytest.raises(AssertionError, match="went outside"),
+        found("went outside"),
         undecided(),
         arena(tmp_path, "first-choice") as ring,
     ):
@@ -144,7 +149,7 @@ def test_content_that_is_written_is_found(
 ) -> None:
     """In a log, or in a file of which the configuration says nothing."""
     monkeypatch.setattr(pipeline, "parse", leaking(LEAKS[where](tmp_path_factory.mktemp("elsewhere"))))
-    with pytest.raises(AssertionError, match=f"canaries are in: .*{where}"), arena(tmp_path) as ring:
+    with found(f"canaries are in: .*{where}"), arena(tmp_path) as ring:
         strike(ring, HIDDEN)
 
 
@@ -161,7 +166,7 @@ def test_content_in_an_answer_to_others_is_found(tmp_path: Path, monkeypatch: py
             kept[0] = max(kept[0], raw, key=len)
 
     monkeypatch.setattr(pipeline, "parse", parse_and_repeat)
-    with pytest.raises(AssertionError, match="canaries are in: answers to others"), arena(tmp_path) as ring:
+    with found("canaries are in: answers to others"), arena(tmp_path) as ring:
         strike(ring, CASE)
         ring.bystand()
 

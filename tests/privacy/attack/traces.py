@@ -19,7 +19,7 @@ import re2
 LAYERS = 4
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _HEXADECIMAL = re.compile(r"(?:[0-9A-Fa-f]{2}[ :]?){8,}")
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))")
+_ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})|((?:\\x[0-9A-Fa-f]{2})+)|\\(.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "", "f": ""}
 _NO_LETTERS = {code: None for code in range(128) if not chr(code).isalnum()}
 _UNSEEN = ("Cf", "Mn", "Me")
@@ -78,8 +78,10 @@ def _unpacked(text: str) -> Iterator[str]:
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    code, byte, other = match.groups()
-    return _ESCAPED.get(other, other) if other else chr(int(code or byte, 16))
+    code, octets, other = match.groups()
+    if octets:  # as Python prints bytes
+        return bytes.fromhex(octets.replace("\\x", "")).decode("utf-8", "replace")
+    return chr(int(code, 16)) if code else _ESCAPED.get(other, other)
 
 
 def _from_base64(token: str) -> bytes:
