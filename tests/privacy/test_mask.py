@@ -27,7 +27,7 @@ Body = dict[str, Any]
 
 
 async def found_and_masked(
-    body: Body, *detectors: Any, floor: PrivacyClass = PUBLIC, asked: str | None = None
+    body: Body, *detectors: Any, floor: PrivacyClass = PUBLIC, asked: Sequence[str] = ()
 ) -> tuple[Classification, Masked | None]:
     classify = partial(Classifier(detectors or [STRUCTURED]).classify, floor=floor, asked=asked)
     found = await classify(body)
@@ -186,7 +186,7 @@ async def test_a_finding_that_cannot_be_masked_keeps_its_class(body: Body) -> No
     "more",
     [
         {"floor": RESTRICTED},
-        {"asked": "restricted"},
+        {"asked": ("restricted",)},
     ],
 )
 async def test_what_is_no_finding_is_not_lowered(more: Any) -> None:
