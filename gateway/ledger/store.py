@@ -174,7 +174,7 @@ class Store:
         if after:
             since = select(ENTRY.c.started_ns).where(ENTRY.c.call_id == after).scalar_subquery()
             later = and_(ENTRY.c.started_ns == since, ENTRY.c.call_id > after)
-            query = query.where(or_(ENTRY.c.started_ns > since, later))
+            query = query.where(ENTRY.c.started_ns >= since, or_(ENTRY.c.started_ns > since, later))
         query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
         with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(query)]

@@ -332,7 +332,7 @@ def test_a_response_goes_on_where_it_is(stack: Stack, stream: bool) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         respond(CARD, there)  # must stay at home, which does not have it
     assert caught.value.code == "previous_response_elsewhere"
-    assert not stack.rented.saw(b"4111")
+    assert not stack.rented.saw(b"4111 1111")
     assert {row.response_id for row in stack.rows()} >= {first, second, third, low, there}
     client.close()
 

@@ -116,6 +116,15 @@ def test_only_candidates_outside_our_zones_carry_a_permit() -> None:
     )
 
 
+def test_only_the_holder_may_go_on() -> None:
+    """What goes on from a response goes to the backend that has it, or nowhere, and never above a ceiling."""
+    held = decided(SUPPORT, model="support-intents", holder="openai")
+    assert [c.backend for c in held.candidates] == ["openai"]
+    elsewhere = denied(SUPPORT, model="support-intents", holder="gone")
+    assert (elsewhere.status, elsewhere.code) == (400, "previous_response_elsewhere")
+    assert "does not have the earlier response" in elsewhere.reason
+
+
 @pytest.mark.parametrize(
     ("snapshot", "reason"),
     [
