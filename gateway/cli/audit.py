@@ -1,7 +1,7 @@
 """`headgate privacy audit`: "show that nothing restricted left in October", over the ledger."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.serve import ConfigOption
+from gateway.cli.since import read_since
 from gateway.ledger.store import Store
 from gateway.privacy.audit import Audit
 from gateway.privacy.audit import audit as audit_rows
@@ -17,7 +18,6 @@ from gateway.privacy.evidence import known_keyring
 from gateway.settings import load_settings
 from router_policies.privacy import Scale
 
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 SHOWN = 20  # violations, in the table for people
 
 
@@ -52,18 +52,6 @@ def audit(
     else:
         _print(found, start, end)
     raise typer.Exit(0 if found.clean else 1)
-
-
-def read_since(text: str, now: datetime) -> datetime:
-    """A span back from `now`, or a date. Raises typer.BadParameter."""
-    try:
-        if text[-1:] in _UNITS:
-            return now - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
-            f"{text!r} is neither 30d, 12h, 2w nor a date", param_hint="--since"
-        ) from error
 
 
 def read_class(text: str, scale: Scale) -> str:
