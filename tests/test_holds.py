@@ -41,8 +41,8 @@ def now(stack: Stack) -> Standing:
 
 
 def test_a_budget_is_spent_to_its_end_and_no_further(stack: Stack) -> None:
-    """Many clients at once: each answer is paid from the cap, the rest are refused before any backend is asked,
-    and what the ledger says was spent is what the budget says."""
+    """Many clients at once: each answer is paid from the cap, the rest are refused before any backend is
+    asked, and what the ledger says was spent is what the budget says."""
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: ask(stack), range(120)))
     assert {answer.status_code for answer in answers} == {200, 429}

@@ -91,8 +91,8 @@ def bodies_with_a_canary(draw: st.DrawFn) -> Any:
                 [
                     [other, body],
                     [body, other],
-                    {key: body, "x": other},
-                    {"content": body, "y": other},
+                    {"x": other, key: body},
+                    {"y": other, "content": body},
                     {body if isinstance(body, str) else "z": body},
                 ]
             )

@@ -97,7 +97,7 @@ NUMBERED = (
     Shaped("in_pan", ("AAAAA9999A",), pan.is_valid),
     Shaped("in_gstin", ("99AAAAA9999AXAX",), gstin.is_valid, 1.0),
     Shaped("mx_curp", ("AAAA999999AAAAAAX9",), curp.is_valid, 1.0),
-    Shaped("mx_rfc", ("AAAA999999XXX", "AAAA-999999-XXX"), rfc.is_valid, 0.8),
+    Shaped("mx_rfc", ("AAAA999999XXX", "AAAA-999999-" + 3 * "X"), rfc.is_valid, 0.8),
     Shaped("uk_nino", ("AA999999A", "AA 99 99 99 A", "AA 999999 A"), _plain(ids.uk_nino)),
     Shaped("no_fodselsnummer", ("9" * 11, "999999 99999"), fodselsnummer.is_valid, 0.7),
     Shaped("za_id", ("9" * 13,), _varied(za_id.is_valid), 0.6),
