@@ -63,10 +63,18 @@ def whole(is_valid: Callable[[str], bool]) -> Check:
     """All of the match, when `is_valid` says so of it."""
 
     def check(matched: str) -> Spans:
-        if is_valid(matched):
+        if holds(is_valid, matched):
             yield 0, len(matched)
 
     return check
+
+
+def holds(is_valid: Callable[[str], bool], number: str) -> bool:
+    """Whether `is_valid` says so. Some of python-stdnum's raise for a region or date that does not exist."""
+    try:
+        return is_valid(number)
+    except (LookupError, ValueError):
+        return False
 
 
 def digits_of(matched: str) -> str:

@@ -206,7 +206,7 @@ def test_every_identifier_holds_a_sign(
 ) -> None:
     """Of each way to write each kind: identifier or word hold the group's sign, blanks written otherwise too.
 
-    And `first`, where a scan has it, begins where the match does.
+    And `first`, where a scan has it, begins where the match does, and `hint` is in it.
     """
     raw = data.draw(written_as(alternative)).encode()
     raw = _part(raw) if group.parted else raw
@@ -217,6 +217,7 @@ def test_every_identifier_holds_a_sign(
     found, start, end = _matched(scan, match)
     if scan in (PHONES, GROUPED_PHONES) and not list(found.read(raw[start:end].decode())):
         return  # too short, and only the check says so
+    assert re2.search(scan.hint, match.group())
     matched = raw[match.start() : end]
     if group.parted:
         pairs = data.draw(st.lists(st.sampled_from([b"  ", b"__", b"\\n", b"\\t", b"\\r"]), max_size=4))

@@ -6,6 +6,7 @@ Numbers are those of python-stdnum's documentation, or computed for this table.
 
 import pytest
 from stdnum import luhn
+from stdnum.cn import ric
 
 from gateway.privacy import checks
 from gateway.privacy.detect import StructuredDetector
@@ -339,6 +340,13 @@ def test_ordinary_numbers_stay_ordinary() -> None:
     ]
     for text in ordinary:
         assert [f.kind for f in DETECTOR.scan(text) if f.privacy > PrivacyClass.INTERNAL] == [], text
+
+
+def test_a_check_that_cannot_tell_says_no() -> None:
+    """python-stdnum raises KeyError for a county that does not exist; the scan goes on."""
+    with pytest.raises(KeyError):
+        ric.is_valid("517438453005249964")
+    assert kinds("517438453005249964, 4111111111111111") == {"payment_card"}
 
 
 def test_luhn_is_that_of_stdnum() -> None:

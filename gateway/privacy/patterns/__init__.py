@@ -44,7 +44,7 @@ MARKS = either(SIGNS.pattern, r"\.[A-Za-z]{2}|://")
 # Every scan, and whether it reads what detect.py puts blanks into.
 SCANS = tuple((looked, found.parted) for found in (LINKS, *GROUPS) for looked in found.scans)
 # Numbers the scans, in that order; the last number is what is encoded.
-SURVEY = Survey([(looked.first or looked.pattern).pattern for looked, _ in SCANS] + [ENCODED])
+SURVEY = Survey([looked.hint or looked.pattern.pattern for looked, _ in SCANS] + [ENCODED])
 
 
 _CLASSES = {

@@ -133,7 +133,7 @@ def _pattern(signature: str) -> str:
 def _read(matched: str) -> Iterator[Reading]:
     written = matched.upper()
     for shaped in _BY_SHAPE[written.translate(_SIGNATURE)]:
-        if shaped.is_valid(written):
+        if checks.holds(shaped.is_valid, written):
             yield 0, len(matched), shaped.kind, shaped.confidence
             return
 

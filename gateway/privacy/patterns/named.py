@@ -277,6 +277,10 @@ def _announced(word: str) -> tuple[Named, ...]:
     return next(kinds for spelling, kinds in _SPELLINGS if spelling.fullmatch(word))
 
 
+def _plain(number: str) -> str:
+    return "".join(filter(str.isalnum, number)).upper()
+
+
 def _read(matched: str) -> Iterator[Reading]:
     """The number after the word, with letters before it or without, when it is one of the kinds announced."""
     digit = next(place for place, character in enumerate(matched) if character.isdigit())
@@ -286,7 +290,7 @@ def _read(matched: str) -> Iterator[Reading]:
     for named in _announced(_WORD.match(matched).group()):
         for start in {token, digit}:
             shaped = named.shape.match(matched, start)
-            if shaped and named.is_valid("".join(filter(str.isalnum, shaped.group())).upper()):
+            if shaped and checks.holds(named.is_valid, _plain(shaped.group())):
                 yield start, shaped.end(), named.kind, named.confidence
                 return
 
