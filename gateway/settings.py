@@ -187,6 +187,14 @@ class PriceSettings(Part):
     cached: Annotated[Decimal, Field(ge=0)] | None = None
 
 
+class RecogniserSettings(Part):
+    """What finds names and addresses. All but `bundled` are extras of their own."""
+
+    kind: Literal["off", "bundled", "presidio", "spacy", "gliner"] = "off"
+    model: str = ""  # a path, or a name that the library knows; empty: its default
+    deadline_s: Annotated[float, Field(gt=0)] = 1.0  # for all of a request; 5 ms per KiB are usual
+
+
 class PrivacySettings(Part):
     """Where the scale is not the shipped one, `stands_for` says what its missing classes are called here."""
 
@@ -195,6 +203,7 @@ class PrivacySettings(Part):
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
     attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
+    recogniser: RecogniserSettings = RecogniserSettings()
 
 
 class LimitSettings(Part):
@@ -413,6 +422,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "prices": PriceSettings,
     "teams": TeamSettings,
     "privacy": PrivacySettings,
+    "recogniser": RecogniserSettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,
 }

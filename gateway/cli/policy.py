@@ -6,6 +6,7 @@ import typer
 
 from gateway.app import build_catalog, load_policy
 from gateway.cli.serve import ConfigOption
+from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Routing policies.")
@@ -25,3 +26,4 @@ def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
     settings = load_settings(config, environment=None)
     policy = load_policy(settings, build_catalog(settings))
     typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")
+    typer.echo(coverage(settings.privacy.recogniser.kind))
