@@ -23,6 +23,7 @@ from benchmarks.recogniser.words import (
     VERBS,
     english,
     inflected,
+    misspelt,
     prose,
     vocabulary,
 )
@@ -129,9 +130,11 @@ class Writer:
         """Mostly one of the vocabulary, its first and commonest thousands more often; now and then none."""
         rng, known = self._rng, vocabulary()
         chance = rng.random()
-        if chance < 0.08:
+        if chance < 0.07:
             return english().word(rng)
         word = known[min(int(rng.expovariate(1 / 5000)), len(known) - 1)]
+        if chance < 0.1:
+            return misspelt(word, rng)
         return inflected(word, rng) if chance < 0.18 else word
 
     def _title(self) -> str:

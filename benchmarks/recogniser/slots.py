@@ -7,240 +7,37 @@ import random
 import unicodedata
 from collections.abc import Sequence
 
-from faker.providers.address import Provider
-
+from benchmarks.recogniser.forms import (
+    COINED_ENDS,
+    COINED_STARTS,
+    COUNTRIES,
+    LOCAL_COUNTRIES,
+    ORG_KINDS,
+    ORG_PATTERNS,
+    ORG_WORDS,
+    STREETS,
+    UNITS,
+)
+from benchmarks.recogniser.others import Others
 from benchmarks.recogniser.pools import COMMON, Coined, Pool
-from benchmarks.recogniser.words import BRANDS, DAYS, MONTHS, NOUNS, jobs, vocabulary
 
 Piece = tuple[str, str]
 PERSON, ADDRESS, PLACE, ORGANISATION = "person", "street_address", "place", "organisation"
 
-STREET_TYPES = (  # (pattern, whether the house number comes first)
-    ("{} Street", 1),
-    ("{} St", 1),
-    ("{} St.", 1),
-    ("{} Road", 1),
-    ("{} Rd", 1),
-    ("{} Avenue", 1),
-    ("{} Ave", 1),
-    ("{} Lane", 1),
-    ("{} Drive", 1),
-    ("{} Dr.", 1),
-    ("{} Court", 1),
-    ("{} Close", 1),
-    ("{} Terrace", 1),
-    ("{} Way", 1),
-    ("{} Boulevard", 1),
-    ("{} Blvd", 1),
-    ("{} Crescent", 1),
-    ("{} Square", 1),
-    ("{} Turnpike", 1),
-    ("{} Parkway", 1),
-    ("{} Gardens", 1),
-    ("{} Place", 1),
-    ("{} Row", 1),
-    ("{} Hill", 1),
-    ("{} Grove", 1),
-    ("{} Mews", 1),
-    ("{} Pike", 1),
-    ("{} Heights", 1),
-    ("{} Coves", 1),
-    ("{} Squares", 1),
-    ("{} Streets", 1),
-    ("{} Ridge", 1),
-    ("{} Trail", 1),
-    ("{}strasse", 0),
-    ("{}straße", 0),
-    ("{}str.", 0),
-    ("{} Str.", 0),
-    ("{}gasse", 0),
-    ("{}weg", 0),
-    ("{}platz", 0),
-    ("{} Allee", 0),
-    ("{}ring", 0),
-    ("{}straat", 0),
-    ("{}laan", 0),
-    ("{}singel", 0),
-    ("{}gracht", 0),
-    ("{}plein", 0),
-    ("{}gatan", 0),
-    ("{}vägen", 0),
-    ("{}vegen", 0),
-    ("{}veien", 0),
-    ("{}gata", 0),
-    ("{}gade", 0),
-    ("{}vej", 0),
-    ("{}vænget", 0),
-    ("{}katu", 0),
-    ("{}tie", 0),
-    ("{}kuja", 0),
-    ("{}polku", 0),
-    ("{} utca", 0),
-    ("{} út", 0),
-    ("{} tér", 0),
-    ("ul. {}", 0),
-    ("ulica {}", 0),
-    ("{} ulica", 0),
-    ("{} cesta", 0),
-    ("al. {}", 0),
-    ("os. {}", 0),
-    ("{}ova", 0),
-    ("{}ská", 0),
-    ("{} tänav", 0),
-    ("{} iela", 0),
-    ("{} gatvė", 0),
-    ("{} Sokak", 0),
-    ("{} Caddesi", 0),
-    ("{}gränd", 0),
-    ("{}stígur", 0),
-    ("{}gata", 0),
-    ("{}braut", 0),
-    ("{}tún", 0),
-    ("{}hlíð", 0),
-    ("rue {}", 1),
-    ("rue de {}", 1),
-    ("Rue du {}", 0),
-    ("avenue {}", 1),
-    ("boulevard {}", 1),
-    ("place {}", 1),
-    ("allée des {}", 1),
-    ("chemin de {}", 1),
-    ("via {}", 0),
-    ("Via {}", 0),
-    ("Piazza {}", 0),
-    ("Corso {}", 0),
-    ("Viale {}", 0),
-    ("Calle {}", 0),
-    ("C/ {}", 0),
-    ("Avenida {}", 0),
-    ("Av. {}", 0),
-    ("Plaza {}", 0),
-    ("Paseo {}", 0),
-    ("Rua {}", 0),
-    ("Travessa {}", 0),
-    ("Largo {}", 0),
-    ("Praça {}", 0),
-    ("Quadra {}", 0),
-    ("Strada {}", 0),
-    ("Jalan {}", 0),
-    ("Jl. {}", 0),
-    ("ул. {}", 0),
-    ("οδός {}", 0),
-    ("Οδός {}", 0),
-)
-UNITS = (
-    "Apt. {}",
-    "Apt {}",
-    "Suite {}",
-    "Ste {}",
-    "Unit {}",
-    "Flat {}",
-    "# {}",
-    "Floor {}",
-    "Room {}",
-    "Bldg {}",
-    "Apartment {}",
-    "app. {}",
-    "lgh {}",
-    "Top {}",
-    "{}. OG",
-    "{}. Stock",
-    "esc. {}",
-    "piso {}",
-    "Bte {}",
-    "bus {}",
-    "m. {}",
-    "as. {}",
-    "Box {}",
-)
-COUNTRIES = tuple(c for c in Provider.countries if "(" not in c and len(c) < 30)
-LOCAL_COUNTRIES = (
-    "Deutschland Österreich Schweiz España Italia Brasil Polska Česko Slovensko Magyarország Suomi Sverige Norge Danmark "
-    "Ísland Nederland België Belgique Türkiye Россия Україна Ελλάδα USA UK U.S.A. England Scotland Wales Slovenia Estonia "
-    "France México Perú Holland Ireland"
-).split()
-ORG_WORDS = (
-    "Global United First National General Pacific Atlantic Northern Southern Western Digital Advanced Applied Modern Prime "
-    "Summit Pioneer Liberty Golden Silver Blue Green Red Star Sun Moon River Mountain Ocean Eagle Lion Bright Smart Clear "
-    "Open True Alpha Delta Omega Nova Terra Aqua Solar Data Cloud Cyber Bio Med Agri Auto Aero Euro Trans Inter Micro"
-).split()
-ORG_KINDS = (
-    "Inc Inc. LLC Ltd Ltd. Limited PLC plc Corp Corp. Corporation Company Co. Group Holdings Partners Associates Industries "
-    "Systems Solutions Technologies Labs Services Consulting Foundation Institute Bank Insurance Airlines Media Energy "
-    "Logistics Foods Motors Pharma Ventures Capital Stores Records Studios GmbH AG KG SE S.A. SA SARL S.r.l. SpA BV B.V. "
-    "NV AB AS A/S Oy OÜ Kft. Zrt. sp. d.o.o. s.r.o. a.s. Ltda. S.L. Pty"
-).split()
-ORG_PATTERNS = (
-    "University of {}",
-    "{} University",
-    "Bank of {}",
-    "{} City Council",
-    "{} Hospital",
-    "{} High School",
-    "The {} Times",
-    "Museum of {}",
-    "{} Chamber of Commerce",
-    "{} Country Club",
-    "Church of {}",
-    "Ministry of {}",
-    "{} Football Club",
-)
-_ENDS = (
-    "soft",
-    "tech",
-    "ify",
-    "ly",
-    "era",
-    "ix",
-    "ex",
-    "on",
-    "io",
-    "bit",
-    "net",
-    "sys",
-    "com",
-    "max",
-    "fero",
-    "zon",
-    "ara",
-)
-_STARTS = (
-    "Ver",
-    "Micro",
-    "Inno",
-    "Ava",
-    "Lum",
-    "Zen",
-    "Qua",
-    "Syn",
-    "Neo",
-    "Tri",
-    "Omni",
-    "Ver",
-    "Pay",
-    "Net",
-    "Xen",
-    "Kal",
-)
 
-
-class Source:
+class Source(Others):
     """Draws what fills the gaps, all from one `rng` and one set of locales."""
 
     def __init__(self, pools: Sequence[Pool], rng: random.Random) -> None:
-        self.rng = rng
+        super().__init__(rng)
         self._pools = pools
         self._weights = [(4.0 if p.locale in COMMON else 1.0) * (1.0 if p.latin else 0.35) for p in pools]
         self._coined = {p.locale: (Coined(p.firsts), Coined(p.lasts)) for p in pools if p.latin}
         self._cities = {p.locale: Coined(p.cities) for p in pools if p.latin and p.cities}
         self._with_addresses = [p for p in pools if p.addresses]
-        self._words = vocabulary()
 
     def pool(self) -> Pool:
         return self.rng.choices(self._pools, self._weights)[0]
-
-    def chance(self, share: float) -> bool:
-        return self.rng.random() < share
 
     # Persons
 
@@ -366,10 +163,6 @@ class Source:
     def country(self) -> list[Piece]:
         return [(self.country_name(), PLACE)]
 
-    def digits(self, low: int, high: int) -> str:
-        count = self.rng.randint(low, high)
-        return "".join(self.rng.choices("0123456789", k=count))
-
     def number(self) -> str:
         rng = self.rng
         plain = (
@@ -406,11 +199,11 @@ class Source:
             p = self.rng.choice(self._with_addresses)
             before = p.locale[:2] in ("en", "fr", "th") if self.chance(0.9) else self.chance(0.5)
             return self.rng.choice(p.streets), before
-        pattern, before = self.rng.choice(STREET_TYPES)
+        pattern, before = self.rng.choice(STREETS)
         base = self._street_base()
         if pattern.startswith("{}") and pattern[2:3].isalpha():
             base = base.split()[-1]
-        return pattern.format(base), bool(before) if self.chance(0.9) else not before
+        return pattern.format(base), before if self.chance(0.9) else not before
 
     def _street_base(self) -> str:
         kind = self.rng.random()
@@ -555,8 +348,8 @@ class Source:
             name = f"{self._org_base()} {rng.choice(ORG_KINDS)}"
         elif kind < 0.6:
             name = (
-                rng.choice(_STARTS)
-                + rng.choice(_ENDS)
+                rng.choice(COINED_STARTS)
+                + rng.choice(COINED_ENDS)
                 + (f" {rng.choice(ORG_KINDS)}" if self.chance(0.4) else "")
             )
         elif kind < 0.68:
@@ -590,43 +383,7 @@ class Source:
             )
         )
 
-    # What is none of these
-
-    def date(self) -> str:
-        rng = self.rng
-        d, m, y = rng.randint(1, 28), rng.randint(1, 12), rng.randint(1940, 2030)
-        month = rng.choice(MONTHS)
-        return rng.choice(
-            (
-                f"{y}-{m:02}-{d:02}",
-                f"{d}.{m}.{y}",
-                f"{m}/{d}/{y}",
-                f"{month} {d}, {y}",
-                f"{d} {month} {y}",
-                f"{rng.choice(DAYS)}, {month} {d}",
-                str(y),
-                rng.choice(DAYS),
-                month,
-                f"{d:02}:{m:02}",
-                f"{d:02}:{m:02}:31",
-                f"{month[:3]} {d}",
-            )
-        )
-
-    def phone(self) -> str:
-        d = self.digits
-        return self.rng.choice(
-            (
-                f"+{d(1, 2)} {d(3, 3)} {d(3, 3)} {d(4, 4)}",
-                f"({d(3, 3)}) {d(3, 3)}-{d(4, 4)}",
-                d(8, 11),
-                f"{d(3, 3)}-{d(3, 3)}-{d(4, 4)}",
-                f"{d(2, 2)} {d(2, 2)} {d(2, 2)} {d(2, 2)}",
-                f"0{d(3, 3)}/{d(5, 7)}",
-                f"{d(3, 3)}.{d(3, 3)}.{d(4, 4)}x{d(3, 4)}",
-                f"{d(3, 3)} {d(3, 3)} {d(4, 4)}",
-            )
-        )
+    # Addresses of another kind
 
     def email(self) -> str:
         first, last = self._ascii(self.first()), self._ascii(self.last())
@@ -647,39 +404,3 @@ class Source:
         return (
             "".join(c for c in unicodedata.normalize("NFKD", name) if c.isascii() and c.isalpha()) or "info"
         )
-
-    def url(self) -> str:
-        w = self.rng.choices(self._words, k=2)
-        return self.rng.choice(
-            (
-                f"https://www.{w[0].title()}{w[1].title()}.com/",
-                f"http://{w[0]}.org/{w[1]}",
-                f"www.{w[0]}{w[1]}.net",
-                f"https://{w[0]}.io/{w[1]}?id={self.digits(2, 5)}",
-                f"{w[0]}.{w[1]}.example",
-            )
-        )
-
-    def code(self) -> str:
-        r = self.rng
-        return r.choice(
-            (
-                self.digits(12, 19),
-                f"{self.digits(4, 4)} {self.digits(4, 4)} {self.digits(4, 4)} {self.digits(4, 4)}",
-                f"{r.choice('ABCDEF')}{r.choice('XYZ')}-{self.digits(3, 8)}",
-                f"DE{self.digits(20, 20)}",
-                self.digits(1, 6),
-                f"{r.randrange(2**48):012x}",
-                f"{self.digits(3, 3)}-{self.digits(2, 2)}-{self.digits(4, 4)}",
-                f"#{self.digits(2, 6)}",
-                f"10.{r.randint(0, 255)}.{r.randint(0, 255)}.{r.randint(1, 254)}",
-                f"{r.choice('$€£')}{self.digits(1, 4)}.{self.digits(2, 2)}",
-                f"{self.digits(1, 4)} {r.choice(('USD', 'EUR', 'kg', 'km', 'GB', 'ms', '%', 'hours', 'items', 'boxes', 'rows'))}",
-            )
-        )
-
-    def job(self) -> str:
-        return self.rng.choice(jobs()).split(",")[0]
-
-    def thing(self) -> str:
-        return self.rng.choice(BRANDS) if self.chance(0.3) else self.rng.choice(NOUNS)

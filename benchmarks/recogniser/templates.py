@@ -209,6 +209,16 @@ ZIP: {code}
 {place}: {prose}
 The {noun} is made in {country}.
 {city} ({country})
+How long does a transfer from {country} take?
+I have to send something to {country} by {date}, {words}
+a flight from {city} to {city} with {thing}
+how do i get from {city} to {city}
+what is the timezone of {city}
+are there travel alerts for {place}
+do i need a {noun} for {place}
+{place}'s {noun} is {adj}
+should I {verb} in {place} or in {place}?
+{words} outside {org} in {city}. {prose}
 """
 
 ORGS = """
@@ -408,6 +418,16 @@ next {noun} is on {date}
 "{word}" means {words}
 {Word}'s {noun} or {Word} {noun}: {words}
 So {words}, and {Word} {words}.
+from {date} to {date}
+book a table for {code} at {date}
+the {noun} is from {date} until {date}, {words}
+flight {code} {words}
+how many calories are in {code} of {noun}
+{code} {noun} and {code} of {word} {words}
+a recipe for {noun} {word} with {word}
+convert {code} to {code}
+play {words} by {word} {word}
+{Word}, my {noun} {words}
 """
 
 # A few words of other languages around a name or an address, so that neither needs English.

@@ -195,6 +195,21 @@ def inflected(word: str, rng: random.Random) -> str:
     return (word[:-1] if word[-1] in "ey" else word) + kind
 
 
+def misspelt(word: str, rng: random.Random) -> str:
+    """With a letter too few, twice or before its turn."""
+    i = rng.randrange(len(word))
+    return (
+        rng.choice(
+            (
+                word[:i] + word[i + 1 :],
+                word[:i] + word[i] + word[i:],
+                word[:i] + word[i:][1::-1] + word[i + 2 :],
+            )
+        )
+        or word
+    )
+
+
 @cache
 def english() -> Coined:
     """Makes words that look English and are none."""

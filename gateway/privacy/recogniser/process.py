@@ -17,10 +17,10 @@ import msgspec
 
 from gateway.privacy.recogniser.frames import receive, send
 from gateway.privacy.recogniser.spans import Answer, Span
-from gateway.privacy.recogniser.worker import SECONDS
+from gateway.privacy.recogniser.worker import UNTIL
 
 START_S = 120.0  # a library's large model may take a minute to load
-GRACE_S = 0.25  # the worker gives up by itself; after that much more it is stuck
+GRACE_S = 0.5  # the worker gives up by itself; after that much more it is stuck
 LONGEST_PAUSE_S = 10.0
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "HOME", "TMPDIR", "HF_HOME", "HF_HUB_OFFLINE")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -136,8 +136,7 @@ class _Child:
         return self._process.pid
 
     def ask(self, text: str, until: float) -> Answer:
-        seconds = max(until - time.monotonic(), 0.0)
-        request = SECONDS.pack(seconds) + text.encode("utf-8", "surrogatepass")
+        request = UNTIL.pack(until) + text.encode("utf-8", "surrogatepass")
         send(self._channel, request, until + GRACE_S)
         return self._answer(until + GRACE_S)
 

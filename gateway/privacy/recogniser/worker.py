@@ -1,7 +1,7 @@
 """The recogniser's process: `python -m gateway.privacy.recogniser.worker KIND MODEL`, a socket at its input.
 
 First it says that it is ready, or why it never will be; then it answers one text after the other. A text
-comes with the seconds that it may take and is read in pieces, so that time running out is noticed. It
+comes with the time until which it may take and is read in pieces, so that time running out is noticed. It
 ends when the gateway does.
 """
 
@@ -18,7 +18,7 @@ from gateway.privacy.recogniser.engines import PIECES, Unusable, load
 from gateway.privacy.recogniser.frames import receive, send
 from gateway.privacy.recogniser.spans import Answer, Span, merged, pieces
 
-SECONDS = struct.Struct(">d")  # before the text
+UNTIL = struct.Struct(">d")  # before the text; the monotonic clock of the machine, the same for both sides
 GROWTH = 1 << 30  # bytes of address space beyond what the model takes; more ends in a MemoryError
 
 
@@ -42,9 +42,8 @@ def main() -> None:
 def answer(request: bytes, read: Callable[[str], Iterable[Span]], size: int) -> Answer:
     """Never raises: what goes wrong is named by its type, for its message may hold content."""
     try:
-        (seconds,) = SECONDS.unpack_from(request)
-        until = time.monotonic() + seconds
-        text = request[SECONDS.size :].decode("utf-8", "surrogatepass")
+        (until,) = UNTIL.unpack_from(request)
+        text = request[UNTIL.size :].decode("utf-8", "surrogatepass")
         found: list[Span] = []
         for start, piece in pieces(text, size):
             if time.monotonic() > until:
