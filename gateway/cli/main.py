@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, fake, finetune, keys, policy, report, serve
+from gateway.cli import adapters, fake, finetune, keys, policy, privacy, report, serve
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -16,10 +16,11 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
-app.command("report")(report.report)
 app.command("finetune")(finetune.finetune)
+app.add_typer(report.app, name="report")
 app.add_typer(keys.app, name="key")
 app.add_typer(policy.app, name="policy")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(adapters.app, name="adapter")
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, func, insert, select, text
 
 from gateway.errors import ConfigError
+from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
 from gateway.ledger.tables import SCHEMA_VERSION
 
 _LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
@@ -56,6 +57,41 @@ CREATE TABLE entry (
 )
 """
 
+_SESSION_TABLE = """
+CREATE TABLE session (
+    key TEXT NOT NULL PRIMARY KEY,
+    privacy TEXT NOT NULL,
+    seen_ns BIGINT NOT NULL
+)
+"""
+
+_ROLLUP_TABLE = """
+CREATE TABLE rollup (
+    day BIGINT NOT NULL,
+    team TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    model TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    route TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    privacy TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    estimated BIGINT NOT NULL,
+    unknown_price BIGINT NOT NULL,
+    price TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    cost_nano BIGINT
+)
+"""
+
 MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         1,
@@ -67,6 +103,28 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
     # No query asks for one team, and reports by team read a period of all teams.
     (2, ("DROP INDEX entry_team_started",)),
+    (
+        3,
+        (
+            "ALTER TABLE entry ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN response_id TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN reached JSON NOT NULL DEFAULT '[]'",
+            "ALTER TABLE entry ADD COLUMN signed_by TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN signature TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX entry_response ON entry (response_id) WHERE response_id <> ''",
+            _SESSION_TABLE,
+        ),
+    ),
+    (4, BUDGET_TABLES),
+    (
+        5,
+        (
+            _ROLLUP_TABLE,
+            "CREATE INDEX rollup_by_day ON rollup (day)",
+            "CREATE TABLE rollup_day (day BIGINT NOT NULL PRIMARY KEY)",
+        ),
+    ),
 )
 
 

@@ -3,33 +3,42 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Engine,
+    Select,
+    Text,
     and_,
-    case,
+    bindparam,
+    cast,
     create_engine,
     event,
     exc,
-    func,
+    or_,
     select,
+    text,
     true,
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger import rollups
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.store import release
 from gateway.ledger.migrations import migrate
-from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
-from gateway.types import Entry, Outcome
+from gateway.ledger.rollups import DAY_NS
+from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
+from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry, to_row
+from gateway.types import Entry
 
-DAY_NS = 86_400 * 10**9
+_STARTED = COLUMNS.index("started_ns")
+_FETCH = 1000  # rows read at a time where all of a period are
 # Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. Few
 # sizes, since a prepared statement of 100 rows takes hundreds of KB, and sqlite3 keeps one for each size.
 # SQLite before 3.32 takes 999 values in a statement.
@@ -50,31 +59,11 @@ class RowRefused(HeadgateError):
     """The database will never take one of these rows."""
 
 
-class GroupBy(StrEnum):
-    """What a report can be grouped by. A day is one of UTC."""
+class SessionSeen(NamedTuple):
+    """What is known of a conversation: the label of its class, and when it was last heard of."""
 
-    TEAM = "team"
-    MODEL = "model"
-    ADAPTER = "adapter"
-    ROUTE = "route"
-    BACKEND = "backend"
-    PRIVACY = "privacy"
-    DAY = "day"
-
-
-class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of entries. `keys` are in the order asked for; a day is its number since 1970-01-01."""
-
-    keys: tuple[str | int, ...]
-    requests: int
-    refused: int  # by us, before any backend was reached
-    failed: int  # reached a backend and got no whole answer: failed, interrupted or lost
-    estimated: int  # of which the tokens are an estimate
-    unknown_price: int  # reached a backend, and what that costs is not known
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
-    cost_nano: int | None  # of those with a known price; None when there is none such
+    privacy: str
+    seen_ns: int
 
 
 class Store:
@@ -85,10 +74,13 @@ class Store:
         self._engine = _engine(url)
         if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
+        # What reads twice sees one state, as every transaction of SQLite does.
+        postgresql = self._engine.dialect.name == "postgresql"
+        self._snapshot = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
 
     def migrate(self) -> tuple[int, ...]:
         """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return migrate(connection)
 
     def insert(self, entries: Sequence[Entry]) -> int:
@@ -98,13 +90,23 @@ class Store:
         """
         return self.insert_rows([to_row(encode(entry)) for entry in entries])
 
-    def insert_rows(self, rows: Sequence[Row]) -> int:
-        """The same for entries that are rows already."""
+    def insert_rows(self, rows: Sequence[Row], bill: Bill | None = None) -> int:
+        """The same for entries that are rows already; `bill` is charged for those that are new."""
         if not rows:
             return 0
-        with self._writing() as connection:
+        with self.writing() as connection:
+            rollups.touch(connection, {row[_STARTED] // DAY_NS for row in rows})
             parts = _parted(rows, _PARTS[connection.dialect.name])
-            return sum(self._insert_part(connection, part) for part in parts)
+            if bill is None or not any(map(bill.covers, rows)):
+                return sum(self._insert_part(connection, part) for part in parts)
+            new = {call_id for part in parts for call_id in self._insert_returning(connection, part)}
+            bill.pay(connection, [row for row in rows if row[0] in new])
+            return len(new)
+
+    def end_leases(self, holder: str) -> None:
+        """Of a process that is gone and whose entries are all here. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            release(connection, holder)
 
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
@@ -113,17 +115,104 @@ class Store:
             return [to_entry(row) for row in connection.execute(newest)]
 
     def sums(
-        self, group_by: Sequence[GroupBy], since_ns: int | None = None, until_ns: int | None = None
+        self,
+        group_by: Sequence[GroupBy],
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        prompt_bounds: Sequence[int] = (),
     ) -> list[Sums]:
         """Entries with since_ns <= started_ns < until_ns, summed by group in the groups' order.
 
-        Without groups: one row for all, also when there are no entries. Raises StoreUnavailable.
+        With `prompt_bounds` each group is split by the highest of them that the prompts' tokens exceed; then
+        the cost grows with the requests, else with days × groups. Without groups or bounds: one row for all,
+        also when there are no entries. Raises StoreUnavailable.
         """
-        keys = [_KEYS[group].label(group.value) for group in group_by]
-        query = select(*keys, *(column.label(name) for name, column in _SUMS.items()))
-        query = query.where(_within(since_ns, until_ns)).group_by(*keys).order_by(*keys)
         with self._reading() as connection:
-            return [_to_sums(row, len(keys)) for row in connection.execute(query)]
+            rolled = spans_of(rollups.rolled_days(connection))
+            query = sums_query(group_by, (since_ns, until_ns), rolled, prompt_bounds)
+            tiered = bool(prompt_bounds)
+            return [to_sums(row, len(group_by), tiered=tiered) for row in connection.execute(query)]
+
+    def days_to_roll_up(self, now_ns: int, *, anew: bool = False) -> list[int]:
+        """Days that have been over for a while, have entries and, unless `anew`, no roll-up.
+
+        Raises StoreUnavailable.
+        """
+        with self._reading() as connection:
+            rolled = set() if anew else rollups.rolled_days(connection)
+            until = (now_ns - rollups.GRACE_NS) // DAY_NS
+            return [day for day in rollups.days_with_entries(connection, until) if day not in rolled]
+
+    def roll_up(self, day: int, *, anew: bool = False) -> bool:
+        """Sums a day, unless that is done and not asked for `anew`. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            return rollups.roll_up(connection, day, anew=anew)
+
+    def first_started_ns(self, backend: str) -> int | None:
+        """When the first request to this backend began, to the day where it is rolled up; None: none did."""
+        with self._reading() as connection:
+            return rollups.first_started_ns(connection, backend)
+
+    def decisions(
+        self,
+        since_ns: int | None,
+        until_ns: int | None,
+        *,
+        privacy: str | None = None,
+        zone: str | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Entries of a period, the earliest first, that come after the call `after`, at most `limit`.
+
+        `zone` leaves those that it was tried to reach. Raises StoreUnavailable.
+        """
+        query = _chosen(select(ENTRY), since_ns, until_ns, privacy)
+        if zone is not None:
+            place = f'"zone":{encode(zone).decode()},'
+            query = query.where(cast(ENTRY.c.reached, Text).contains(place, autoescape=True))
+        if after:
+            since = select(ENTRY.c.started_ns).where(ENTRY.c.call_id == after).scalar_subquery()
+            later = and_(ENTRY.c.started_ns == since, ENTRY.c.call_id > after)
+            query = query.where(or_(ENTRY.c.started_ns > since, later))
+        query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
+        with self._reading() as connection:
+            return [to_entry(row) for row in connection.execute(query)]
+
+    def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
+        """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""
+        columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in ENTRY.columns]
+        query = _chosen(select(*columns), since_ns, until_ns, privacy).order_by(ENTRY.c.started_ns)
+        with self._reading() as connection:
+            found = connection.execution_options(yield_per=_FETCH).execute(query)
+            for part in found.partitions():
+                yield from map(list, part)
+
+    def answers(self, team: str, response_id: str) -> list[tuple[str, str]]:
+        """Class and backend of a team's calls that were answered with this id. Raises StoreUnavailable."""
+        query = select(ENTRY.c.privacy, ENTRY.c.backend).where(
+            ENTRY.c.response_id == response_id,
+            ENTRY.c.response_id != "",  # says that the index, which leaves these out, will do
+            ENTRY.c.team == team,
+        )
+        with self._reading() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
+    def session(self, key: str) -> SessionSeen | None:
+        """None: nothing above the lowest class was said in it. Raises StoreUnavailable."""
+        query = select(SESSION.c.privacy, SESSION.c.seen_ns).where(SESSION.c.key == key)
+        with self._reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return SessionSeen(*row) if row is not None else None
+
+    def raise_session(self, key: str, privacy: str, lower: Sequence[str], now_ns: int) -> None:
+        """Notes that the session was heard of, and that its class is `privacy` if it was one of `lower`.
+
+        Raises StoreUnavailable.
+        """
+        values = {"key": key, "privacy": privacy, "lower": list(lower), "now": now_ns}
+        with self.writing() as connection:
+            connection.execute(_RAISE_SESSION, values)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -138,16 +227,26 @@ class Store:
             return connection.exec_driver_sql(_insert(len(rows), "?"), values).rowcount
         return connection.exec_driver_sql(_insert(1, "%s"), [tuple(row) for row in rows]).rowcount
 
+    def _insert_returning(self, connection: Connection, rows: Sequence[Row]) -> list[str]:
+        """The call ids of those that are new."""
+        marker = "?" if connection.dialect.name == "sqlite" else "%s"
+        statement = f"{_insert(len(rows), marker)} RETURNING call_id"
+        return list(connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).scalars())
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         try:
-            with self._engine.connect() as connection:
+            with self._engine.connect().execution_options(**self._snapshot) as connection:
                 yield connection
         except _DATABASE_DOWN as e:
             raise StoreUnavailable(_short(e)) from e
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at its end, or not at all.
+
+        Raises StoreUnavailable, RowRefused.
+        """
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
@@ -175,42 +274,18 @@ def _insert(rows: int, marker: str) -> str:
     return f"INSERT INTO entry ({columns}) VALUES {values} ON CONFLICT (call_id) DO NOTHING"  # noqa: S608
 
 
-def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+_RAISE_SESSION = text(
+    "INSERT INTO session (key, privacy, seen_ns) VALUES (:key, :privacy, :now) "
+    "ON CONFLICT (key) DO UPDATE SET seen_ns = excluded.seen_ns, privacy = "
+    "CASE WHEN session.privacy IN :lower THEN excluded.privacy ELSE session.privacy END"
+).bindparams(bindparam("lower", expanding=True))
 
 
-def _total(column: ColumnElement[int]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(column), 0)
-
-
-_FAILED = (Outcome.FAILED.value, Outcome.INTERRUPTED.value, Outcome.LOST.value)
-_KEYS: dict[GroupBy, ColumnElement[Any]] = {
-    GroupBy.TEAM: ENTRY.c.team,
-    GroupBy.MODEL: ENTRY.c.model,
-    GroupBy.ADAPTER: ENTRY.c.adapter,
-    GroupBy.ROUTE: ENTRY.c.route,
-    GroupBy.BACKEND: ENTRY.c.backend,
-    GroupBy.PRIVACY: ENTRY.c.privacy,
-    GroupBy.DAY: ENTRY.c.started_ns // DAY_NS,
-}
-# In the order of the fields of Sums.
-_SUMS: dict[str, ColumnElement[Any]] = {
-    "requests": func.count(),
-    "refused": _count(ENTRY.c.outcome == Outcome.REFUSED.value),
-    "failed": _count(ENTRY.c.outcome.in_(_FAILED)),
-    "estimated": _count(ENTRY.c.estimated),
-    "unknown_price": _count(and_(ENTRY.c.cost_nano.is_(None), ENTRY.c.backend != "")),
-    "input_tokens": _total(ENTRY.c.input_tokens),
-    "cached_input_tokens": _total(ENTRY.c.cached_input_tokens),
-    "output_tokens": _total(ENTRY.c.output_tokens),
-    "cost_nano": func.sum(ENTRY.c.cost_nano),
-}
-
-
-def _to_sums(row: Sequence[Any], keys: int) -> Sums:
-    # PostgreSQL sums bigints as numeric, which arrives as Decimal.
-    sums = {name: None if v is None else int(v) for name, v in zip(_SUMS, row[keys:], strict=True)}
-    return msgspec.convert({"keys": tuple(row[:keys]), **sums}, Sums)
+def _chosen(
+    query: Select[Any], since_ns: int | None, until_ns: int | None, privacy: str | None
+) -> Select[Any]:
+    query = query.where(_within(since_ns, until_ns))
+    return query if privacy is None else query.where(ENTRY.c.privacy == privacy)
 
 
 def _within(since_ns: int | None, until_ns: int | None) -> ColumnElement[bool]:

@@ -145,7 +145,8 @@ class Classifier:
         privacy = PrivacyClass.PUBLIC
         try:
             for text in texts:
-                findings = _checked(detector.scan(text), len(text), self._scale)
+                found = _checked(detector.scan(text), len(text), self._scale)
+                findings = [finding for finding in found if finding.privacy > self._scale.lowest]
                 if not findings:
                     continue
                 counts |= Counter(finding.kind for finding in findings)

@@ -39,7 +39,7 @@ class NameDetector:
         scale: Scale = DEFAULT_SCALE,
     ) -> None:
         """`deadline_s` is for one request. `classes` overrides the class of single types."""
-        self._worker, self.deadline_s = worker, deadline_s
+        self._worker, self.deadline_s, self.kind = worker, deadline_s, worker.kind
         shipped = {kind: scale.meaning(privacy) for kind, privacy in CLASSES.items()}
         self._classes = {**shipped, **(classes or {})}
 

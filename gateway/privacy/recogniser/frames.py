@@ -5,16 +5,16 @@ import struct
 import time
 
 _LENGTH = struct.Struct(">I")
-_FOREVER = float("inf")
+FOREVER = float("inf")
 
 
-def send(channel: socket.socket, data: bytes, until: float = _FOREVER) -> None:
+def send(channel: socket.socket, data: bytes, until: float = FOREVER) -> None:
     """Raises OSError (TimeoutError is one) when it is not taken by `until`, monotonic time."""
     channel.settimeout(_left(until))
     channel.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive(channel: socket.socket, until: float = _FOREVER) -> bytes:
+def receive(channel: socket.socket, until: float = FOREVER) -> bytes:
     """Raises EOFError when the other side is gone, OSError when nothing whole comes by `until`."""
     length: int = _LENGTH.unpack(_exactly(channel, _LENGTH.size, until))[0]
     return _exactly(channel, length, until)
@@ -33,7 +33,7 @@ def _exactly(channel: socket.socket, count: int, until: float) -> bytes:
 
 
 def _left(until: float) -> float | None:
-    if until == _FOREVER:
+    if until == FOREVER:
         return None
     left = until - time.monotonic()
     if left <= 0:

@@ -15,7 +15,8 @@ from threading import Event, Lock, Thread
 
 import msgspec
 
-from gateway.privacy.recogniser.frames import receive, send
+from gateway.errors import HeadgateError
+from gateway.privacy.recogniser.frames import FOREVER, receive, send
 from gateway.privacy.recogniser.spans import Answer, Span
 from gateway.privacy.recogniser.worker import UNTIL
 
@@ -26,7 +27,7 @@ _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "HOME", "TMPDIR", "HF_HOME
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class Down(Exception):
+class Down(HeadgateError):
     """No answer can be had; the message says why and holds no content."""
 
 
@@ -40,6 +41,10 @@ class Worker:
         self._failures = 0
         self._closed = Event()
 
+    @property
+    def kind(self) -> str:
+        return self._arguments[0]
+
     def start(self) -> None:
         """Raises Down when the recogniser cannot be loaded."""
         self._child = _Child(self._arguments)
@@ -47,20 +52,20 @@ class Worker:
     def ask(self, text: str, deadline_s: float) -> list[Span]:
         """Waits for its turn and for the answer, `deadline_s` for both. Raises Down."""
         until = time.monotonic() + deadline_s
-        if not self._turn.acquire(timeout=deadline_s):
-            raise Down("is busy")
+        if not self._turn.acquire(timeout=-1 if until == FOREVER else deadline_s):
+            raise Down("the recogniser is busy")
         try:
             if self._child is None:
-                raise Down("is being restarted")
+                raise Down("the recogniser is being restarted")
             answer = self._child.ask(text, until)
             self._failures = 0
         except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
             self._replace()
-            raise Down("died or hung; it is restarted") from error
+            raise Down("the recogniser died or hung; it is restarted") from error
         finally:
             self._turn.release()
         if answer.failure:
-            raise Down(f"failed: {answer.failure}")
+            raise Down(f"the recogniser failed: {answer.failure}")
         return answer.spans
 
     @property

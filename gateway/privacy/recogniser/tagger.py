@@ -40,13 +40,17 @@ class Tagger:
     def _tagged(self, text: str) -> Iterator[Span]:
         places, rows = encode(text, self._network.vocabulary)
         probabilities = self._network.probabilities(rows)
+        if not places:
+            return
         tags = probabilities.argmax(1)
-        borders = np.flatnonzero(np.diff(tags, prepend=-1, append=-1))
-        for first, last in zip(borders[:-1].tolist(), (borders[1:] - 1).tolist(), strict=True):
-            tag = int(tags[first])
+        starts = np.flatnonzero(np.diff(tags, prepend=-1))  # of the runs of one tag
+        ends = np.append(starts[1:], len(tags))
+        sums = np.add.reduceat(probabilities.max(1), starts)
+        runs = zip(starts.tolist(), ends.tolist(), tags[starts].tolist(), sums.tolist(), strict=True)
+        for first, end, tag, total in runs:
             if tag:
-                confidence = min(float(probabilities[first : last + 1, tag].mean()), 1.0)
-                span = Span(places[first][0], places[last][1], self._network.types[tag - 1], confidence)
+                confidence = min(total / (end - first), 1.0)
+                span = Span(places[first][0], places[end - 1][1], self._network.types[tag - 1], confidence)
                 if _sure(text, span):
                     yield span
 
