@@ -48,6 +48,8 @@ from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
 from gateway.privacy.evidence import open_keyring
+from gateway.privacy.recogniser.detector import CLASSES as NAME_CLASSES
+from gateway.privacy.recogniser.detector import NAME, NameDetector, start
 from gateway.privacy.sessions import Sessions
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
@@ -132,6 +134,7 @@ def build_app(
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges) if settings.budgets else None
     keys = Keys((key.sha256, principal(key, settings)) for key in settings.keys)
+    detectors = build_detectors(settings) if detectors is None else detectors
     pipeline = Pipeline(
         keys=keys,
         classifier=build_classifier(settings, detectors),
@@ -161,6 +164,9 @@ def build_app(
             yield
         for backend in backends.values():
             await backend.aclose()
+        for detector in detectors:
+            if isinstance(detector, NameDetector):
+                detector.close()
         ledger.close()
         await asyncio.to_thread(watching.close)
 
@@ -193,7 +199,8 @@ def principal(key: KeySettings, settings: Settings) -> Principal:
 def build_catalog(settings: Settings) -> Catalog:
     """What the policy may send requests to."""
     backends = {name: _info(name, b, settings) for name, b in settings.backends.items()}
-    return Catalog(backends=backends, scale=settings.scale)
+    on = {StructuredDetector.name} | ({NAME} if settings.privacy.recogniser.kind != "off" else set())
+    return Catalog(backends=backends, scale=settings.scale, detectors=frozenset(on))
 
 
 def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
@@ -220,15 +227,22 @@ def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
         raise ConfigError(error.source, error.problems) from error
 
 
-def build_detectors(settings: Settings) -> Sequence[Detector]:
-    """What the configuration switches on."""
-    return [StructuredDetector(settings.privacy.classes, settings.scale)]
+def build_detectors(settings: Settings) -> list[Detector]:
+    """Those that the configuration switches on; a recogniser's process runs by then."""
+    privacy, scale, recogniser = settings.privacy, settings.scale, settings.privacy.recogniser
+    names = {kind: privacy.classes[kind] for kind in privacy.classes.keys() & NAME_CLASSES.keys()}
+    others = {kind: privacy.classes[kind] for kind in privacy.classes.keys() - NAME_CLASSES.keys()}
+    found: list[Detector] = [StructuredDetector(others, scale)]
+    if recogniser.kind != "off":
+        found.append(start(recogniser.kind, recogniser.model, recogniser.deadline_s, names, scale))
+    return found
 
 
-def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
+def build_classifier(settings: Settings, detectors: Sequence[Detector]) -> Classifier:
     privacy, scale = settings.privacy, settings.scale
-    found = build_detectors(settings) if detectors is None else detectors
-    return Classifier(found, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments)
+    return Classifier(
+        detectors, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments
+    )
 
 
 def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:

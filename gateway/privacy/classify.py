@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.privacy.content import Unreadable, read, strings_of
-from gateway.privacy.detect import Clearing, Detector, Finding
+from gateway.privacy.detect import Clearing, Detector, Finding, Patient
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Place
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
@@ -50,7 +50,7 @@ class _Rubbish(Exception):
 
 
 class Classifier:
-    """Asks all detectors. `deadline_s` is for each, and they run side by side.
+    """Asks all detectors. `deadline_s` is for each that sets none, and they run side by side.
 
     Those that promise linear time read texts up to `inline_characters` on the event loop: a thread
     costs more than that, and longer ones, when a glance is enough. Everything else goes to `threads`
@@ -124,10 +124,11 @@ class Classifier:
     async def _ask(self, detector: Detector, texts: Sequence[str], inline: bool) -> _Report:
         if inline and detector.linear:
             return self._report(detector, texts)
+        deadline_s = detector.deadline_s if isinstance(detector, Patient) else self._deadline_s
         try:
-            return await self._workers.run(lambda: self._report(detector, texts), self._deadline_s)
+            return await self._workers.run(lambda: self._report(detector, texts), deadline_s)
         except TimeoutError:
-            return _failed(detector, f"no answer within {self._deadline_s} s")
+            return _failed(detector, f"no answer within {deadline_s} s")
         except AllStuck:
             return _failed(detector, "all threads are stuck")
         except RuntimeError as error:
