@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.admission import Keys
+from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
 from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
@@ -72,11 +72,12 @@ class Pipeline:
         *,
         keys: Keys,
         classifier: Classifier,
-        policy: Callable[[], CompiledPolicy],
+        policy: Callable[[str, str], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
         caller: Caller,
         recorder: Recorder,
     ) -> None:
+        """`policy` is the one that decides, given the ids of the call and of its key."""
         self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
         self._caller, self._recorder = caller, recorder
 
@@ -85,6 +86,7 @@ class Pipeline:
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
+        check_model(principal, request.model)
         classification = await self._classifier.classify(
             request.body,
             floor=principal.privacy_floor,
@@ -92,7 +94,8 @@ class Pipeline:
             may_lower=principal.may_lower_privacy,
         )
         facts = _facts(incoming, request, principal, classification)
-        verdict = decide(self._policy(), facts, self._snapshot())
+        verdict = decide(self._policy(incoming.call_id, principal.key_id), facts, self._snapshot())
+        check_route(principal, verdict.route)
         call = Call(
             facts=facts,
             principal=principal,

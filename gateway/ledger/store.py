@@ -12,22 +12,21 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Engine,
     and_,
     case,
-    create_engine,
-    event,
     exc,
     func,
     select,
     true,
 )
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, reading, short
 from gateway.ledger.migrations import migrate
 from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
 from gateway.types import Entry, Outcome
+
+__all__ = ["GroupBy", "RowRefused", "Store", "StoreUnavailable", "Sums"]
 
 DAY_NS = 86_400 * 10**9
 # Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. Few
@@ -39,11 +38,6 @@ _PARTS = {
 }
 # Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
 _ROW_AT_FAULT = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeEncodeError)
-_DATABASE_DOWN = (exc.DBAPIError, exc.TimeoutError)  # whatever else a driver or the pool complains of
-
-
-class StoreUnavailable(HeadgateError):
-    """The database cannot be reached, or is locked or out of space: the same call may succeed later."""
 
 
 class RowRefused(HeadgateError):
@@ -82,7 +76,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
 
@@ -109,7 +103,7 @@ class Store:
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
         newest = select(ENTRY).order_by(ENTRY.c.started_ns.desc(), ENTRY.c.call_id).limit(n)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return [to_entry(row) for row in connection.execute(newest)]
 
     def sums(
@@ -122,7 +116,7 @@ class Store:
         keys = [_KEYS[group].label(group.value) for group in group_by]
         query = select(*keys, *(column.label(name) for name, column in _SUMS.items()))
         query = query.where(_within(since_ns, until_ns)).group_by(*keys).order_by(*keys)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return [_to_sums(row, len(keys)) for row in connection.execute(query)]
 
     def close(self) -> None:
@@ -139,22 +133,14 @@ class Store:
         return connection.exec_driver_sql(_insert(1, "%s"), [tuple(row) for row in rows]).rowcount
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except _DATABASE_DOWN as e:
-            raise StoreUnavailable(_short(e)) from e
-
-    @contextmanager
     def _writing(self) -> Iterator[Connection]:
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
         except _ROW_AT_FAULT as e:
-            raise RowRefused(f"{type(e).__name__}: {_short(e)}") from e
-        except _DATABASE_DOWN as e:
-            raise StoreUnavailable(_short(e)) from e
+            raise RowRefused(f"{type(e).__name__}: {short(e)}") from e
+        except DATABASE_DOWN as e:
+            raise StoreUnavailable(short(e)) from e
 
 
 def _parted(rows: Sequence[Row], sizes: Sequence[int]) -> Iterator[Sequence[Row]]:
@@ -217,36 +203,3 @@ def _within(since_ns: int | None, until_ns: int | None) -> ColumnElement[bool]:
     since = true() if since_ns is None else ENTRY.c.started_ns >= since_ns
     until = true() if until_ns is None else ENTRY.c.started_ns < until_ns
     return and_(since, until)
-
-
-def _short(error: BaseException) -> str:
-    """What went wrong, without the statement and its values: rows do not belong in logs."""
-    return str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-
-
-def _engine(url: str) -> Engine:
-    try:
-        engine = create_engine(url, pool_pre_ping=True)
-    except ModuleNotFoundError as e:
-        raise ConfigError("ledger database", [f"its driver is not installed: pip install {e.name}"]) from e
-    except exc.ArgumentError as e:
-        raise ConfigError("ledger database", ["its URL cannot be read (expected sqlite:///path)"]) from e
-    if engine.dialect.name == "sqlite":
-        if engine.url.database in (None, "", ":memory:"):
-            raise ConfigError("ledger database", ["it must be a file: several threads read and write it"])
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    """Readers beside a writer (WAL); synced at each commit, since the spool forgets what is committed."""
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says so
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes its lock at once: a reader that turns writer later could deadlock with another."""
-    writes = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
