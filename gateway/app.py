@@ -59,6 +59,7 @@ from gateway.settings import (
     VllmSettings,
     read_yaml,
 )
+from router_policies.cases import Case, parse_cases, run_cases
 from router_policies.compiled import CompiledPolicy
 from router_policies.errors import PolicyError
 from router_policies.load import load
@@ -235,10 +236,24 @@ def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
     return BackendInfo(name=name, zone=zone, models=backend.models)
 
 
-def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
-    """Raises ConfigError with every problem, every path that could leak among them."""
+def load_policy(settings: Settings, catalog: Catalog, *, try_cases: bool = True) -> CompiledPolicy:
+    """Raises ConfigError with every problem: paths that could leak, and cases beside it that fail."""
     try:
-        return load(read_yaml(settings.policy), str(settings.policy), catalog)
+        policy = load(read_yaml(settings.policy), str(settings.policy), catalog)
+    except PolicyError as error:
+        raise ConfigError(error.source, error.problems) from error
+    if try_cases and (failures := run_cases(policy, policy_cases(settings))):
+        raise ConfigError(policy.label, list(map(str, failures)))
+    return policy
+
+
+def policy_cases(settings: Settings) -> tuple[Case, ...]:
+    """Those beside the policy, in policy.tests.yaml for policy.yaml; none without. Raises ConfigError."""
+    path = settings.policy.with_suffix(".tests.yaml")
+    if not path.exists():
+        return ()
+    try:
+        return parse_cases(read_yaml(path), str(path), settings.scale)
     except PolicyError as error:
         raise ConfigError(error.source, error.problems) from error
 
