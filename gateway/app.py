@@ -6,10 +6,11 @@ Tests hand in fakes for what they want to break; everything else is as it ships.
 import asyncio
 import importlib
 import logging
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,9 +22,10 @@ from gateway.admission import Keys
 from gateway.api import admin, errors
 from gateway.api.auth import any_key
 from gateway.api.body_limit import BodyLimit
-from gateway.api.desk import Desk
+from gateway.api.desk import Desk, reading
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
+from gateway.api.privacy import privacy_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
@@ -39,6 +41,8 @@ from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ConfigError
 from gateway.fleet import Fleet
+from gateway.holds import Holds
+from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
@@ -48,11 +52,14 @@ from gateway.pipeline import Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
+from gateway.privacy.evidence import open_keyring
+from gateway.privacy.sessions import Sessions
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
 from gateway.settings import (
     AnyBackend,
+    BudgetSettings,
     LitellmSettings,
     OpenAISettings,
     Settings,
@@ -121,11 +128,19 @@ def build_app(
     prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(settings.database_url, settings.state / "spool")
+    keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
+    ledger = Ledger(
+        settings.database_url,
+        settings.state / "spool",
+        sign=keyring.sign,
+        budgets=[build_budget(budget) for budget in settings.budgets],
+    )
+    sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
+    holds = Holds(ledger.purse, charges) if settings.budgets else None
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
@@ -144,7 +159,10 @@ def build_app(
         policy=policies,
         snapshot=snapshot,
         caller=caller,
-        recorder=Recorder(ledger, charges, watching, fleet.in_flight),
+        recorder=Recorder(ledger, charges, watching, fleet.in_flight, sessions.kept),
+        sessions=sessions,
+        permit_s=settings.privacy.permit_s,
+        holds=holds,
     )
     limits = Limits(
         max_body=settings.limits.max_body_bytes,
@@ -167,7 +185,7 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
-        async with fleet.running(), dataplane.running():
+        async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
             yield
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():
@@ -200,6 +218,7 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
     api.include_router(admin.admin_router(desk, fleet))
+    api.include_router(privacy_router(reading(desk), ledger.store, keyring, settings.scale))
     return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 
 
@@ -324,6 +343,18 @@ def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
         return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
+
+
+def build_budget(budget: BudgetSettings) -> Budget:
+    return Budget(
+        id=budget.id,
+        scope=Scope(key=budget.key, team=budget.team, tag=budget.tag, route=budget.route),
+        cap_nano=int(budget.usd * NANO_PER_USD),
+        period=Period(budget.per),
+        time_zone=budget.time_zone,
+        hard=budget.hard,
+        carry_over=budget.carry_over,
+    )
 
 
 def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> list[Card]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from gateway.backends.answer import Answer, begin
 from gateway.backends.base import Backend, UpstreamRequest
 from gateway.errors import ApiError, BackendError
-from gateway.parsing import Request, upstream_body
+from gateway.privacy.egress import Outgoing
 from gateway.record import Attempt, Record
 from gateway.resilience.breaker import Breakers
 from gateway.resilience.retry import RetryBudget, backoff_s
@@ -59,7 +59,7 @@ class Caller:
         self._upstreams, self.breakers = upstreams, breakers
         self._budget = budget or RetryBudget(monotonic())
 
-    async def first_answer(self, decision: Decision, request: Request, record: Record) -> Begun:
+    async def first_answer(self, decision: Decision, request: Outgoing, record: Record) -> Begun:
         """The first answer that begins. Raises the BackendError of the last attempt."""
         resilience = decision.resilience
         self._budget.deposit(monotonic())
@@ -77,7 +77,7 @@ class Caller:
                     raise
 
     async def _with_retries(
-        self, candidate: Candidate, resilience: Resilience, request: Request, record: Record
+        self, candidate: Candidate, resilience: Resilience, request: Outgoing, record: Record
     ) -> Begun:
         retry = 0
         while True:
@@ -98,7 +98,7 @@ class Caller:
         return pause if pause is not None and self._budget.try_withdraw(monotonic()) else None
 
     async def _race(
-        self, candidates: list[Candidate], resilience: Resilience, request: Request, record: Record
+        self, candidates: list[Candidate], resilience: Resilience, request: Outgoing, record: Record
     ) -> Begun:
         """The first candidate and, if it is slow, the one after it; takes from `candidates` who ran.
 
@@ -117,7 +117,7 @@ class Caller:
             await _call_off(running, winner, record)
         return winner
 
-    async def _attempt(self, candidate: Candidate, request: Request, record: Record) -> Begun:
+    async def _attempt(self, candidate: Candidate, request: Outgoing, record: Record) -> Begun:
         backend, slots, queue_s = self._upstreams[candidate.backend]
         if not slots.try_acquire():
             await slots.acquire(queue_s)
@@ -128,14 +128,15 @@ class Caller:
             raise
 
     async def _ask(
-        self, backend: Backend, candidate: Candidate, request: Request, record: Record
+        self, backend: Backend, candidate: Candidate, request: Outgoing, record: Record
     ) -> tuple[Attempt, Answer]:
         breaker = self.breakers[candidate.backend]
         if not breaker.admits(monotonic()):
             message = f"backend {candidate.backend} kept failing and is left alone for now"
             raise BackendError(ErrorClass.CONNECTION, message, status=503)
+        sealed = request.seal(candidate.permit)
         try:
-            attempt = record.attempt(candidate)
+            attempt = record.attempt(candidate, sealed)
         except ApiError:
             breaker.unsettled(monotonic())
             raise
@@ -144,9 +145,10 @@ class Caller:
                 UpstreamRequest(
                     call_id=record.call_id,
                     endpoint=request.endpoint,
-                    body=upstream_body(request, candidate.model),
+                    model=candidate.model,
+                    content=request.content,
                     stream=request.stream,
-                    permit=candidate.permit,
+                    permit=sealed,
                 )
             )
             answer = await begin(response, stream=request.stream)

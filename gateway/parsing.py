@@ -1,8 +1,9 @@
 """A client's body, decoded once into what the later stages need, or refused in OpenAI's words.
 
-A request of the Responses API may point at what the provider keeps: an earlier response, a conversation, a
-prompt, an item. Its text is not in the request, so no class can be given to it: such a request is refused.
-Encrypted items pass: only the provider that wrote them can read them, and has read them.
+A request of the Responses API may point at what the provider keeps: a conversation, a prompt, an item. Its
+text is not in the request, so no class can be given to it: such a request is refused. An earlier response has
+a class where its answer came through here, which `privacy/sessions.py` knows. Encrypted items pass: only the
+provider that wrote them can read them, and has read them.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,6 @@ REQUIRED = {
 STREAMED = frozenset({"chat/completions", "completions", "responses"})
 
 _ELSEWHERE = {
-    "previous_response_id": "an earlier response",
     "conversation": "a stored conversation",
     "prompt": "a stored prompt",
 }
@@ -54,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool  # the client gets a stream's usage: it asked, or the API has no stream without
     features: frozenset[Feature]
     size: int  # bytes
+    previous: str | None = None  # the id of the response that it goes on from
     asked_privacy: tuple[str, ...] = ()  # metadata["x-headgate-privacy"]
     tags: frozenset[str] = frozenset()  # metadata["x-headgate-tags"], comma-separated
 
@@ -65,6 +66,7 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
     if type(model) is not str or not model:
         raise BadRequest("you must provide a model parameter", param="model")
     _check_name("model", model, limits)
+    previous = _previous(body, limits) if endpoint == "responses" else None
     is_plain = _check_content(endpoint, body, limits)
     _check_depth(body, limits, shallow=body[REQUIRED[endpoint]] if is_plain else None)
     stream, features, wants_usage = False, _NO_FEATURES, False
@@ -83,6 +85,7 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
         wants_usage=wants_usage,
         features=features,
         size=len(raw),
+        previous=previous,
         asked_privacy=words.privacy,
         tags=words.tags,
     )
@@ -118,14 +121,19 @@ def _words(metadata: object, limits: Limits) -> _Words:
     return _Words((privacy,) if privacy else (), read_tags(tags, limits))
 
 
-def upstream_body(request: Request, model: str) -> dict[str, Any]:
-    """What goes to the backend: the candidate's model, and usage always asked for in streams."""
-    body = {**request.body, "model": model}
+def content_of(request: Request) -> bytes:
+    """What goes to any backend, as JSON: all of the body but the model, which each candidate has its own of.
+
+    In streams usage is always asked for.
+    """
+    content = request.body.copy()
+    del content["model"]
     if request.stream and request.endpoint != "responses":  # whose last event always has it
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    return body
+        content["stream_options"] = {**(content.get("stream_options") or {}), "include_usage": True}
+    return _encode_any(content)
 
 
+_encode_any = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -208,6 +216,16 @@ def _check_nothing_elsewhere(body: dict[str, Any]) -> None:
     if body.get("background"):
         reason = "This gateway answers while you wait and keeps no responses: 'background' is not supported."
         raise _unsupported("background", reason)
+
+
+def _previous(body: dict[str, Any], limits: Limits) -> str | None:
+    given = body.get("previous_response_id")
+    if given is None:
+        return None
+    if type(given) is not str or not given:
+        raise _wrong_type("previous_response_id", "the id of a response")
+    _check_name("previous_response_id", given, limits)
+    return given
 
 
 def _check_stream(endpoint: str, body: dict[str, Any]) -> bool:

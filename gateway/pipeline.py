@@ -1,9 +1,11 @@
-"""THE flow: admit → classify → decide → call → record. Every client request takes it, from top to bottom.
+"""THE flow: admit → classify → decide → hold → call → record. Every client request takes it, top to bottom.
 
     admit     the key says who is asking                              admission.py
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
+    recall    what the conversation has been; its class never falls   privacy/sessions.py
     decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
+    hold      what it may cost, in the budgets that cover it          holds.py, ledger/budgets/
     call      candidates in order, with retries and hedges, each      calls.py, resilience/
               through its backend, which asks the one door out        backends/, privacy/egress.py
     record    one ledger row, whatever happened                       record.py, ledger/
@@ -25,11 +27,14 @@ from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
 from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
+from gateway.holds import Holds
 from gateway.ledger.tokens import estimate_prompt_tokens
-from gateway.parsing import Request, parse
+from gateway.parsing import Request, content_of, parse
 from gateway.privacy.classify import Classifier
+from gateway.privacy.egress import Outgoing
+from gateway.privacy.sessions import Recalled, Sessions
 from gateway.record import Attempt, Record, Recorder
-from gateway.types import Call, Classification, Principal
+from gateway.types import Call, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
 from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
@@ -46,6 +51,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     authorization: str = ""
     api_key: str = ""  # x-api-key
     privacy: tuple[str, ...] = ()  # x-headgate-privacy
+    session: str | None = None  # x-headgate-session
     tags: frozenset[str] = frozenset()  # x-headgate-tags
     traceparent: str = ""
 
@@ -76,10 +82,17 @@ class Pipeline:
         snapshot: Callable[[], Snapshot],
         caller: Caller,
         recorder: Recorder,
+        sessions: Sessions,
+        permit_s: float = 600.0,
+        holds: Holds | None = None,
     ) -> None:
-        """`policy` is the one that decides, given the ids of the call and of its key."""
+        """`policy` gives the one that decides, by the ids of the call and of its key.
+
+        A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
+        """
         self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
         self._caller, self._recorder = caller, recorder
+        self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
@@ -87,41 +100,65 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         check_model(principal, request.model)
-        classification = await self._classifier.classify(
+        own = await self._classifier.classify(
             request.body,
             floor=principal.privacy_floor,
             asked=(*incoming.privacy, *request.asked_privacy),
             may_lower=principal.may_lower_privacy,
         )
-        facts = _facts(incoming, request, principal, classification)
+        if incoming.session is None and request.previous is None:
+            recalled = Recalled(classification=own)
+        else:
+            recalled = await self._sessions.recall(
+                own, team=principal.team, session=incoming.session, previous=request.previous
+            )
+        # Encoded now, while it is what was classified: bytes do not change any more.
+        outgoing = Outgoing(
+            endpoint=request.endpoint,
+            stream=request.stream,
+            content=content_of(request),
+            until=time.monotonic() + self._permit_s,
+        )
+        facts = _facts(incoming, request, principal, recalled)
         verdict = decide(self._policy(incoming.call_id, principal.key_id), facts, self._snapshot())
         check_route(principal, verdict.route)
+        if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
+            await self._sessions.rise(recalled.session, verdict.privacy)
         call = Call(
             facts=facts,
             principal=principal,
-            classification=classification,
+            classification=recalled.classification,
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
+            session=recalled.session,
         )
         with self._recorder.record(call, request, verdict) as record:
             if isinstance(verdict, Denial):
                 raise Denied(
                     verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
                 )
+            if self._holds is not None:
+                record.held = await self._holds.hold(call, verdict, request)
             deadline_s = verdict.resilience.deadline_s
             if deadline_s is None:
-                await self._answer(verdict, request, reply, record)
+                await self._answer(verdict, request, outgoing, reply, record)
             else:
-                await self._answer_by(clock + deadline_s, verdict, request, reply, record)
+                await self._answer_by(clock + deadline_s, verdict, request, outgoing, reply, record)
 
     async def _answer_by(
-        self, deadline: float, decision: Decision, request: Request, reply: Reply, record: Record
+        self,
+        deadline: float,
+        decision: Decision,
+        request: Request,
+        outgoing: Outgoing,
+        reply: Reply,
+        record: Record,
     ) -> None:
         """Answers until `deadline`, on the clock of perf_counter, and tells the client when it passes."""
         try:
             async with asyncio.timeout(deadline - time.perf_counter()):
-                await self._answer(decision, request, reply, record)
+                await self._answer(decision, request, outgoing, reply, record)
         except TimeoutError:
             if record.over:  # only its upstream was still being seen off
                 return
@@ -133,9 +170,11 @@ class Pipeline:
             record.interrupted()
             reply.write(stream_error(request.endpoint, message, "deadline_exceeded"))
 
-    async def _answer(self, decision: Decision, request: Request, reply: Reply, record: Record) -> None:
+    async def _answer(
+        self, decision: Decision, request: Request, outgoing: Outgoing, reply: Reply, record: Record
+    ) -> None:
         try:
-            begun = await self._caller.first_answer(decision, request, record)
+            begun = await self._caller.first_answer(decision, outgoing, record)
         except BackendError as error:
             raise _upstream_failed(error, record) from error
         try:
@@ -147,9 +186,7 @@ class Pipeline:
             await begun.aclose()
 
 
-def _facts(
-    incoming: Incoming, request: Request, principal: Principal, classification: Classification
-) -> Facts:
+def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:
     return Facts(
         call_id=incoming.call_id,
         endpoint=request.endpoint,
@@ -159,7 +196,8 @@ def _facts(
         tags=principal.tags | incoming.tags | request.tags,
         features=request.features,
         prompt_tokens=estimate_prompt_tokens(request.size),
-        privacy=classification.privacy,
+        privacy=recalled.classification.privacy,
+        holder=recalled.holder,
     )
 
 

@@ -4,22 +4,24 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from gateway.backends.wire import Meter, answer_text, usage_of
-from gateway.errors import ApiError, BackendError
+from gateway.backends.wire import Meter, answer_id, answer_text, usage_of
+from gateway.errors import ApiError, BackendError, EgressRefused
+from gateway.holds import Held
 from gateway.ledger.charges import Charge
 from gateway.ledger.pricing import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
 from gateway.monitor.observers import Observers
 from gateway.parsing import Request
-from gateway.types import Call, Entry, Outcome, Usage
-from router_policies.types import Candidate, Decision, Denial, ErrorClass
+from gateway.privacy.egress import Sealed
+from gateway.types import Call, Entry, Outcome, Reach, Usage
+from router_policies.types import Candidate, Decision, Denial, ErrorClass, PrivacyClass
 
 log = logging.getLogger("headgate.record")
 
@@ -38,10 +40,17 @@ class Recorder:
     """Opens a record for each request; its parts are shared by all of them."""
 
     def __init__(
-        self, ledger: Ledger, charges: Mapping[str, Charge], observers: Observers, serving: Counter[str]
+        self,
+        ledger: Ledger,
+        charges: Mapping[str, Charge],
+        observers: Observers,
+        serving: Counter[str],
+        kept: Callable[[Entry], None] = lambda _: None,
     ) -> None:
-        """`serving` counts the requests that each adapter release is answering."""
+        """`serving` counts the requests that each adapter release is answering; `kept` is told of responses
+        that a later request may go on from."""
         self.ledger, self.charges, self.observers, self.serving = ledger, charges, observers, serving
+        self.kept = kept
 
     def record(self, call: Call, request: Request, verdict: Decision | Denial) -> "Record":
         return Record(self, call, request, verdict)
@@ -50,10 +59,12 @@ class Recorder:
 class Attempt:
     """One call to one backend, which goes on until it is settled."""
 
-    __slots__ = ("_charge", "_token", "candidate")
+    __slots__ = ("_charge", "_token", "candidate", "number")
 
-    def __init__(self, candidate: Candidate, charge: Charge) -> None:
+    def __init__(self, candidate: Candidate, charge: Charge, number: int) -> None:
+        """`number` counts the attempts of one request, from 0."""
         self.candidate, self._charge, self._token = candidate, charge, charge.start()
+        self.number = number
 
     def settle(self, usage: Usage) -> Priced:
         return self._charge.finish(self._token, self.candidate.model, usage)
@@ -70,7 +81,7 @@ class Record:
         self._parts, self._call, self._request, self._verdict = parts, call, request, verdict
         self._outcome = Outcome.CLIENT_CLOSED  # until something else is known
         self._status = 0
-        self._attempts = 0
+        self._reached: list[Reach] = []  # one for each attempt
         self._open: list[Attempt] = []  # not settled
         self._latest: Candidate | None = None  # that answers, or was tried last
         self._begun: Entry | None = None  # the row as it stands if this process dies
@@ -83,6 +94,8 @@ class Record:
         self._priced: Priced | None = None  # the attempt that answered
         self._answering: Attempt | None = None
         self._spent_nano = 0  # on all others
+        self._response_id = ""
+        self.held: Held | None = None  # in budgets, by the pipeline
         self._given_up = FREE  # the last of those that another was quicker than
 
     def __enter__(self) -> "Record":
@@ -100,21 +113,24 @@ class Record:
             self._outcome = Outcome.INTERRUPTED if failed else Outcome.OK
         entry = self._settled()
         self._parts.ledger.settle(entry)
+        if self.held is not None:
+            self.held.settle(entry)
+        if entry.response_id:
+            self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
 
     # What happens, in the order in which it may.
 
-    def attempt(self, candidate: Candidate) -> Attempt:
+    def attempt(self, candidate: Candidate, sealed: Sealed | None = None) -> Attempt:
         """A backend is about to be reached: from here on a row is owed, even if this process dies.
 
         Raises ApiError when the disk would not keep it: a call that could be lost is not made.
         """
         charge = self._parts.charges[candidate.backend]
-        if self._begun is None:
-            self._begin(candidate, charge)
-        self._attempts += 1
+        self._reached.append(_reach(candidate, sealed, self._verdict.privacy))
+        self._begin(candidate, charge)
         self._latest = candidate
-        attempt = Attempt(candidate, charge)
+        attempt = Attempt(candidate, charge, len(self._reached) - 1)
         if not self._open:
             self._waiting_since = time.perf_counter()
         self._open.append(attempt)
@@ -123,6 +139,8 @@ class Record:
 
     def failed(self, attempt: Attempt, error: BackendError) -> None:
         """A failed attempt costs the time it took on our own replica, and nothing elsewhere."""
+        if isinstance(error, EgressRefused):
+            self._reached[attempt.number] = replace(self._reached[attempt.number], refused=True)
         self._error_class = error.error_class
         self._spent_nano += self._close(attempt, Usage()).cost_nano or 0
 
@@ -136,6 +154,8 @@ class Record:
     def answered_whole(self, attempt: Attempt, status: int, body: bytes) -> None:
         self._answered(attempt, status)
         self._usage = usage_of(body) or self._counted(body)
+        if self._request.endpoint == "responses":
+            self._response_id = answer_id(body)
         self._priced = self._close(attempt, self._usage)
 
     def answering(self, attempt: Attempt, status: int, meter: Meter) -> None:
@@ -167,7 +187,7 @@ class Record:
             "x-headgate-privacy-class": self._verdict.privacy.label,
             "x-headgate-route": verdict.route or "",
             "x-headgate-reason": verdict.reason if isinstance(verdict, Decision) else verdict.code,
-            "x-headgate-attempts": str(self._attempts),
+            "x-headgate-attempts": str(len(self._reached)),
             "x-headgate-overhead-ms": f"{self._overhead_ms():.2f}",
         }
         if candidate is not None:
@@ -175,6 +195,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
+        if self.held is not None:
+            headers["x-headgate-budget-used"] = f"{self.held.used:.3f}"
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
             headers["x-headgate-cost"] = usd(cost)
         return headers
@@ -184,10 +206,11 @@ class Record:
     def _begin(self, candidate: Candidate, charge: Charge) -> None:
         """Writes down the row that stands if this process dies: what the call would cost, as an estimate."""
         usage = self._estimated_usage()
-        lost = self._row(candidate, usage, charge.estimate(candidate.model, usage), attempts=1)
+        lost = self._row(candidate, usage, charge.estimate(candidate.model, usage))
         try:
             self._parts.ledger.begin(lost)
         except SpoolUnwritable as error:
+            self._reached.pop()
             log.error("request %s: the ledger's disk takes nothing: %s", self.call_id, error)
             raise ApiError(
                 "The gateway cannot write its ledger at present and takes no requests; its operator has "
@@ -220,7 +243,7 @@ class Record:
 
     def _ended_by(self, error: BaseException) -> None:
         if isinstance(error, ApiError):
-            self._outcome = Outcome.FAILED if self._attempts else Outcome.REFUSED
+            self._outcome = Outcome.FAILED if self._reached else Outcome.REFUSED
             self._status, error.recorded = error.status, True
         elif isinstance(error, asyncio.CancelledError):
             if self._meter is not None and self._meter.done:  # many clients hang up at [DONE]
@@ -240,14 +263,14 @@ class Record:
         priced = self._priced or self._given_up
         begun, latest = self._begun, self._latest
         if begun is None or latest is None:
-            return replace(self._row(None, usage, priced, attempts=0), outcome=self._outcome)
+            return replace(self._row(None, usage, priced), outcome=self._outcome)
         return replace(
             begun,
             backend=latest.backend,
             zone=latest.zone,
             model=latest.model,
             adapter=latest.adapter or "",
-            attempts=self._attempts,
+            attempts=len(self._reached),
             status=self._status,
             outcome=self._outcome,
             error_class=self._error_class,
@@ -256,9 +279,11 @@ class Record:
             price=priced.source,
             first_byte_ms=self._first_byte_ms,
             duration_ms=(time.perf_counter() - self._call.clock) * 1e3,
+            response_id=self._response_id or (self._meter.response_id() if self._meter is not None else ""),
+            reached=tuple(self._reached),
         )
 
-    def _row(self, candidate: Candidate | None, usage: Usage, priced: Priced, *, attempts: int) -> Entry:
+    def _row(self, candidate: Candidate | None, usage: Usage, priced: Priced) -> Entry:
         facts, verdict = self._call.facts, self._verdict
         return Entry(
             call_id=facts.call_id,
@@ -278,13 +303,16 @@ class Record:
             model=candidate.model if candidate else "",
             adapter=(candidate.adapter or "") if candidate else "",
             stream=self._request.stream,
-            attempts=attempts,
+            attempts=len(self._reached),
             status=self._status,
             outcome=Outcome.LOST,
             usage=usage,
             cost_nano=self._cost_nano(priced),
             price=priced.source,
             duration_ms=(time.perf_counter() - self._call.clock) * 1e3,
+            cause=self._call.classification.reason,
+            session=self._call.session,
+            reached=tuple(self._reached),
         )
 
     def _cost_nano(self, priced: Priced) -> int | None:
@@ -294,7 +322,7 @@ class Record:
     def _settled_usage(self) -> Usage:
         if self._usage is None and self._meter is not None:
             self._usage = self._meter.usage or self._estimated_usage(output_tokens=self._meter.events)
-        if self._usage is None and self._outcome is Outcome.CLIENT_CLOSED and self._attempts:
+        if self._usage is None and self._outcome is Outcome.CLIENT_CLOSED and self._reached:
             self._usage = self._estimated_usage()
         return self._usage or Usage()
 
@@ -306,3 +334,16 @@ class Record:
         """For a provider that gives no usage."""
         model = self._latest.model if self._latest else ""
         return self._estimated_usage(count_text(model, answer_text(body)))
+
+
+def _reach(candidate: Candidate, sealed: Sealed | None, privacy: PrivacyClass) -> Reach:
+    """What the row says of an attempt; `privacy` is the request's class, where no permit names one."""
+    return Reach(
+        backend=candidate.backend,
+        zone=candidate.zone,
+        local=candidate.local,
+        ceiling=candidate.ceiling.label,
+        privacy=(privacy if sealed is None else sealed.permit.privacy).label,
+        permit="" if sealed is None else sealed.permit.id,
+        digest="" if sealed is None else sealed.digest,
+    )

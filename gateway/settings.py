@@ -21,6 +21,8 @@
       - {id: support-app, sha256: …, team: support}
     teams:
       support: {privacy_floor: internal}
+    budgets:
+      - {id: support-month, team: support, usd: "250", per: month, time_zone: Europe/Berlin}
 
 Paths are relative to the file.
 """
@@ -28,11 +30,12 @@ Paths are relative to the file.
 import ipaddress
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import (
@@ -87,6 +90,12 @@ def _collector(value: str) -> str:
     if not _own_network(urlsplit(url).hostname or ""):
         raise ValueError("spans stay at home: give a loopback or private address, or localhost")
     return url
+
+
+def _time_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"unknown time zone {value!r}{did_you_mean(value, available_timezones())}")
+    return value
 
 
 def _filled(value: Any) -> Any:
@@ -187,6 +196,21 @@ class PriceSettings(Part):
     cached: Annotated[Decimal, Field(ge=0)] | None = None
 
 
+class BudgetSettings(Part):
+    """A cap for all requests that have every one of key, team, tag and route that is given."""
+
+    id: Slug
+    usd: Annotated[Decimal, Field(ge=0, le=9_000_000_000, decimal_places=9)]
+    per: Literal["day", "week", "month", "total"] = "month"
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    key: str = ""
+    team: str = ""
+    tag: str = ""
+    route: str = ""
+    hard: StrictBool = True  # refuses when it is used up; a soft one only says so
+    carry_over: StrictBool = False  # what a period leaves is added to the next
+
+
 class PrivacySettings(Part):
     """Where the scale is not the shipped one, `stands_for` says what its missing classes are called here."""
 
@@ -195,6 +219,9 @@ class PrivacySettings(Part):
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
     attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
+    permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified
+    session_days: Annotated[float, Field(gt=0)] = 30.0  # after which a session that is not used is refused
+    signing_key_env: str = ""  # the environment variable with the audit keys; empty: audit.key below `state`
 
 
 class LimitSettings(Part):
@@ -220,6 +247,7 @@ class Settings(Part):
     keys: Annotated[tuple[KeySettings, ...], Filled]
     teams: dict[Slug, TeamSettings] = {}  # those with a privacy floor of their own
     prices: dict[str, PriceSettings] = {}
+    budgets: tuple[BudgetSettings, ...] = ()
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none
@@ -349,16 +377,17 @@ def _contradictions(document: dict[str, Any]) -> Iterator[str]:
             yield f"backends.{name}.url: traffic to zone {zone!r} would travel unencrypted; use https"
     if len(bases) > 1:
         yield f"backends: all of kind vllm must serve one base, not {', '.join(sorted(bases))}"
-    yield from _repeated(document.get("keys"))
+    yield from _repeated("keys", document.get("keys"), ("id", "sha256"))
+    yield from _repeated("budgets", document.get("budgets"), ("id",))
 
 
-def _repeated(keys: object) -> Iterator[str]:
-    for field in ("id", "sha256"):
+def _repeated(name: str, items: object, fields: Sequence[str]) -> Iterator[str]:
+    for field in fields:
         seen = set()
-        for i, key in enumerate(keys if isinstance(keys, list) else ()):
-            value = key.get(field) if isinstance(key, dict) else None
+        for i, item in enumerate(items if isinstance(items, list) else ()):
+            value = item.get(field) if isinstance(item, dict) else None
             if isinstance(value, str) and value in seen:
-                yield f"keys[{i}].{field}: is already that of another key"
+                yield f"{name}[{i}].{field}: is already that of another"
             seen.add(str(value))
 
 
@@ -411,6 +440,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "litellm": LitellmSettings,
     "keys": KeySettings,
     "prices": PriceSettings,
+    "budgets": BudgetSettings,
     "teams": TeamSettings,
     "privacy": PrivacySettings,
     "limits": LimitSettings,

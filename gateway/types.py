@@ -60,6 +60,21 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     started_ns: int  # Unix time
     clock: float  # the same moment on time.perf_counter
     traceparent: str = ""  # the client's header, W3C Trace Context
+    session: str = ""  # its key, see gateway.privacy.sessions; empty: none was named
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one backend: what was about to leave, for where, and by whose leave."""
+
+    backend: str
+    zone: str
+    local: bool  # the zone's, as its ceiling, at that moment
+    ceiling: str
+    privacy: str  # the class of what was sent
+    masked: bool = False  # that was not all of the request: hence a class below the request's
+    permit: str = ""  # its id; empty: there was none
+    digest: str = ""  # of the content, where it needed a permit
+    refused: bool = False  # at the door: nothing left
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -94,3 +109,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     price: str = ""  # where the price came from
     first_byte_ms: float | None = None
     duration_ms: float = 0.0
+    cause: str = ""  # what gave the request its class: a floor, findings, a detector that failed
+    session: str = ""
+    response_id: str = ""  # of an answer of the Responses API, which a later request may go on from
+    reached: tuple[Reach, ...] = ()  # all attempts, in order
+    signed_by: str = ""  # the key's id; this and the signature are given where the row is made
+    signature: str = ""

@@ -80,11 +80,20 @@ def _candidate(
     zone = backend.zone
     if facts.privacy > zone.ceiling:
         return Obstacle.PRIVACY
+    if facts.holder is not None and backend.name != facts.holder:
+        return Obstacle.ELSEWHERE
     if backend.name in snapshot.down:
         return Obstacle.DOWN
     model, adapter = upstream
-    permit = None if zone.local else _permit(policy, target, facts)
-    return Candidate(backend=backend.name, zone=zone.name, model=model, adapter=adapter, permit=permit)
+    return Candidate(
+        backend=backend.name,
+        zone=zone.name,
+        model=model,
+        adapter=adapter,
+        permit=None if zone.local else _permit(policy, target, facts, model),
+        ceiling=zone.ceiling,
+        local=zone.local,
+    )
 
 
 def _upstream(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstream | Obstacle:
@@ -108,11 +117,13 @@ def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstr
     return (asked, None) if "*" in backend.models else Obstacle.MODEL
 
 
-def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts) -> Permit:
+def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts, model: str) -> Permit:
     return Permit(
+        id=f"{facts.call_id}.{target.position}",
         call_id=facts.call_id,
         backend=target.backend.name,
         zone=target.backend.zone.name,
+        model=model,
         privacy=facts.privacy,
         policy=policy.label,
     )

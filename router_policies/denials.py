@@ -23,6 +23,7 @@ class Obstacle(Enum):
     DOWN = auto()
     NOT_RELEASED = auto()
     PRIVACY = auto()
+    ELSEWHERE = auto()
     FEATURE = auto()
     ENDPOINT = auto()
     MODEL = auto()
@@ -55,6 +56,12 @@ ANSWERS = {
         503, "no_backend_available", "The adapter that answers this request is not released yet."
     ),
     Obstacle.PRIVACY: NOT_CLEARED,
+    Obstacle.ELSEWHERE: Answer(
+        400,
+        "previous_response_elsewhere",
+        "The response that this request goes on from is kept by a backend that `{model}` does not lead to. "
+        "Ask for the model that answered before, or send all of the content in 'input'.",
+    ),
     Obstacle.FEATURE: Answer(
         400,
         "unsupported_feature",
@@ -117,6 +124,8 @@ def _words(target: CompiledTarget, obstacle: Obstacle, facts: Facts) -> str:
             return "not released yet"
         case Obstacle.PRIVACY:
             return f"stands in zone {target.backend.zone.name}, closed to class {facts.privacy.label}"
+        case Obstacle.ELSEWHERE:
+            return "does not have the earlier response"
         case Obstacle.FEATURE:
             return f"lacks {', '.join(sorted(facts.features - target.backend.features))}"
         case Obstacle.ENDPOINT:

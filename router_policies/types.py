@@ -72,6 +72,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     features: frozenset[Feature]
     prompt_tokens: int  # an estimate, see gateway.ledger.tokens
     privacy: PrivacyClass
+    holder: str | None = None  # the only backend that has what the request goes on from
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +83,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
-    """Leave to send one request to one zone; `decide` alone mints it, `gateway.privacy.egress` checks it."""
+    """Leave to send one request to one zone; `decide` alone mints it, `gateway.privacy.egress` checks it.
 
+    It opens the door only once it is sealed there for one content and until one moment.
+    """
+
+    id: str  # the call's, and the target's place in its route, from 1
     call_id: str
     backend: str
     zone: str
+    model: str
     privacy: PrivacyClass
     policy: str
 
@@ -99,6 +105,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the name that goes upstream
     adapter: str | None  # its immutable name, when `model` is an adapter
     permit: Permit | None  # None in a local zone
+    ceiling: PrivacyClass = PrivacyClass.PUBLIC  # of the zone, as it was when this was decided
+    local: bool = False  # whether the zone is
 
 
 class Resilience(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.parsing import LIMITS, REQUIRED, Limits, parse, upstream_body
+from gateway.parsing import LIMITS, REQUIRED, Limits, content_of, parse
 from router_policies.types import Feature
 
 ITEM = {"role": "user", "content": "hi"}
@@ -73,7 +73,6 @@ def test_refused(endpoint: str, body: Any, param: str, code: str | None) -> None
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
         ({"prompt": {"id": "pmpt_1", "variables": {"name": "x"}}}, "prompt"),
@@ -97,6 +96,22 @@ def test_a_response_may_say_that_nothing_lies_elsewhere() -> None:
     nothing = {"previous_response_id": None, "conversation": None, "prompt": None, "background": False}
     assert parsed({**RESPONSE, **nothing}, "responses").body["input"] == "hi"
     assert parsed({**RESPONSE, "input": [{**ITEM, "id": "msg_1"}]}, "responses").model == "m"
+
+
+def test_the_response_that_a_request_goes_on_from() -> None:
+    """Its id is what sessions are asked for; other APIs have no such parameter."""
+    named = {"previous_response_id": "resp_1"}
+    assert parsed({**RESPONSE, **named}, "responses").previous == "resp_1"
+    assert parsed(RESPONSE, "responses").previous is None
+    assert parsed({**CHAT, **named}).previous is None
+
+
+@pytest.mark.parametrize("given", [7, "", ["resp_1"], {"id": "resp_1"}, "r" * 257])
+def test_what_is_no_id_of_a_response(given: Any) -> None:
+    """400 names the parameter."""
+    with pytest.raises(BadRequest) as caught:
+        parsed({**RESPONSE, "previous_response_id": given}, "responses")
+    assert caught.value.param == "previous_response_id"
 
 
 def nested(depth: int, inner: str) -> bytes:
@@ -214,8 +229,8 @@ def test_no_body_breaks_the_parser(endpoint: str, raw: bytes) -> None:
         request = parse(endpoint, raw)
     except BadRequest:
         return
-    sent = msgspec.json.decode(msgspec.json.encode(upstream_body(request, "other")))
-    assert sent["model"] == "other"
+    sent = msgspec.json.decode(content_of(request))
+    assert "model" not in sent
     content = REQUIRED[endpoint]
     assert sent[content] == request.body[content]
 
@@ -243,6 +258,10 @@ def test_no_body_breaks_the_parser(endpoint: str, raw: bytes) -> None:
 def test_features(more: dict[str, Any], features: set[Feature]) -> None:
     """What a request makes use of decides who can answer it."""
     assert parsed({**CHAT, **more}).features == features
+
+
+def without_model(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "model"}
 
 
 def item(*parts: dict[str, Any], under: str = "content") -> dict[str, Any]:
@@ -279,10 +298,7 @@ def test_a_stream_of_responses_is_asked_for_as_it_came() -> None:
     body = {**RESPONSE, "stream": True, "stream_options": {"include_obfuscation": False}}
     request = parsed(body, "responses")
     assert request.wants_usage
-    assert msgspec.json.decode(msgspec.json.encode(upstream_body(request, "other"))) == {
-        **body,
-        "model": "other",
-    }
+    assert msgspec.json.decode(content_of(request)) == without_model(body)
 
 
 @pytest.mark.parametrize(
@@ -298,14 +314,15 @@ def test_usage_is_always_asked_for(options: Any, wanted: bool, sent: dict[str, A
     """In a stream we ask for usage whether the client does or not, and remember whether it did."""
     request = parsed({**CHAT, "stream": True, "stream_options": options})
     assert request.wants_usage is wanted
-    assert upstream_body(request, "other") == {**request.body, "model": "other", "stream_options": sent}
+    expected = {**without_model(request.body), "stream_options": sent}
+    assert msgspec.json.decode(content_of(request)) == expected
     assert request.body["model"] == "m"  # what was classified stays as it is
 
 
 def test_a_whole_answer_is_asked_for_as_it_came() -> None:
     """Without a stream only the model is another."""
     request = parsed({**CHAT, "stream": False, "temperature": 0.1})
-    assert upstream_body(request, "other") == {**request.body, "model": "other"}
+    assert content_of(request) == msgspec.json.encode(without_model(request.body))
     assert request.size == len(msgspec.json.encode(request.body))
 
 
@@ -313,7 +330,7 @@ def test_a_key_that_stands_twice() -> None:
     """The last one counts, and is the only one that goes upstream: both sides read the same body."""
     request = parse("chat/completions", b'{"model":"a","messages":[{"role":"user"}],"model":"b"}')
     assert request.model == "b"
-    assert msgspec.json.encode(upstream_body(request, request.model)).count(b'"model"') == 1
+    assert b'"model"' not in content_of(request)
 
 
 def test_metadata_speaks_as_our_headers_do() -> None:

@@ -23,6 +23,8 @@ from gateway.monitor.observers import Observers
 from gateway.pipeline import Incoming, Pipeline
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import StructuredDetector
+from gateway.privacy.egress import digest_of
+from gateway.privacy.sessions import Sessions
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers
 from gateway.resilience.slots import Slots
@@ -112,6 +114,19 @@ class Rows:
         self.settled.append(entry)
 
 
+class NoPast:
+    """No request here goes on from another."""
+
+    def session(self, key: str) -> None:
+        raise AssertionError
+
+    def raise_session(self, *_: object) -> None:
+        raise AssertionError
+
+    def answers(self, team: str, response_id: str) -> list[tuple[str, str]]:
+        raise AssertionError
+
+
 class World:
     def __init__(self) -> None:
         self.backends = {name: Scripted(name) for name in ZONES}
@@ -130,6 +145,7 @@ class World:
             snapshot=lambda: self.snapshot,
             caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
+            sessions=Sessions(NoPast()),
         )
 
     async def ask(
@@ -149,15 +165,16 @@ class World:
             for request in backend.asked:
                 permit = request.permit
                 assert (permit is None) is ZONES[name].local
-                assert permit is None or (permit.call_id, permit.backend) == (request.call_id, name)
-                assert request.body["model"] == f"{name}-model"
+                assert permit is None or permit.digest == digest_of(request.content)
+                assert permit is None or (permit.permit.call_id, permit.permit.backend) == ("call_1", name)
+                assert (request.call_id, request.model) == ("call_1", f"{name}-model")
             assert all(answer.closed for answer in backend.answers)
         return [name for name, backend in self.backends.items() for _ in backend.asked]
 
     @property
     def row(self) -> Entry:
         (row,) = self.rows.settled
-        assert len(self.rows.begun) == (1 if row.attempts else 0)
+        assert len(self.rows.begun) == row.attempts == len(row.reached)
         assert set(self.serving.values()) <= {0}
         return row
 

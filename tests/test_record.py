@@ -141,7 +141,7 @@ def test_a_whole_answer(desk: Desk) -> None:
 
 
 def test_the_row_is_owed_before_the_backend_is_reached(desk: Desk) -> None:
-    """`attempt` writes it down as lost, with an estimate of the cost; a second attempt does not again."""
+    """`attempt` writes it down as lost, with an estimate of the cost; a second attempt does so again."""
     with desk.record() as record:
         attempt = record.attempt(RENTED)
         (begun,) = desk.rows.begun
@@ -149,7 +149,9 @@ def test_the_row_is_owed_before_the_backend_is_reached(desk: Desk) -> None:
         record.failed(attempt, BUSY)
         attempt = record.attempt(UNPRICED)
         record.answered_whole(attempt, 200, WHOLE)
-    assert desk.rows.begun == [begun]
+    _, again = desk.rows.begun
+    assert [reach.backend for reach in again.reached] == ["rented", "rented"]
+    assert (again.outcome, again.attempts, again.cost_nano) == (Outcome.LOST, 2, None)
     assert (begun.outcome, begun.backend, begun.attempts) == (Outcome.LOST, "rented", 1)
     assert begun.usage == Usage(input_tokens=PROMPT, estimated=True)
     assert begun.cost_nano == PROMPT * 1000

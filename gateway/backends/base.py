@@ -1,24 +1,26 @@
 """What the pipeline needs of a backend. Answers are bytes on OpenAI's wire, whatever stands behind."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from router_policies.types import Permit, Zone
+from gateway.privacy.egress import Sealed
+from router_policies.types import Zone
 
 Sink = Callable[[bytes], None]
 """Takes the bytes of an answer as they come: JSON, or server-sent events (not necessarily one a call)."""
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt. `body` is what was classified, with `model` set to the candidate's."""
+    """One attempt. What leaves is `content` with `model` in it, as the backend's door releases it."""
 
     call_id: str
     endpoint: str  # below /v1/: "chat/completions", "completions", "embeddings", "responses"
-    body: dict[str, Any]
+    model: str  # the candidate's
+    content: bytes  # a JSON object: all of the body but the model
     stream: bool
-    permit: Permit | None
+    permit: Sealed | None
 
 
 class Source(Protocol):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 
 # litellm asks the network for its price map when it is imported and for a list of Anthropic's headers later,
 # past any client that we give it. No socket without a permit: whatever the environment says, it uses the
@@ -122,10 +123,11 @@ class CloudBackend:
         }
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        self._door.check(request.permit, request.call_id)
-        asked = {**translated(request, self.provider), **self._fixed, "model": request.body["model"]}
+        released = self._door.release(request.permit, request.call_id, request.model, request.content)
+        body = msgspec.json.decode(released)
+        asked = {**translated(request.endpoint, body, self.provider), **self._fixed, "model": request.model}
         with (
-            self._door.admitted(request.permit, request.call_id),
+            self._door.admitted(request.permit, request.call_id, request.model),
             exchanging(self._provider) as exchange,
         ):
             try:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.backends.base import UpstreamRequest
 from gateway.errors import BackendError, ConfigError
 from router_policies.types import ErrorClass
 
@@ -103,17 +102,17 @@ def origin(provider: str, api_base: str = "") -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def translated(request: UpstreamRequest, provider: str) -> dict[str, Any]:
+def translated(endpoint: str, body: dict[str, Any], provider: str) -> dict[str, Any]:
     """What litellm.acompletion is asked for. Raises BackendError for what the provider cannot do."""
-    can, body = PROVIDERS[provider], request.body
-    if request.endpoint == "chat/completions":
+    can = PROVIDERS[provider]
+    if endpoint == "chat/completions":
         asked = _taken(body, can.chat, provider)
         _check_format(asked, can, provider)
         _check_media(asked.get("messages"), provider)
         return asked
-    if request.endpoint == "completions":
+    if endpoint == "completions":
         return _completion(body, can, provider)
-    raise _refusal(f"{provider} is not offered for /v1/{request.endpoint}", None)
+    raise _refusal(f"{provider} is not offered for /v1/{endpoint}", None)
 
 
 def _completion(body: dict[str, Any], can: Provider, provider: str) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Answerer:
     def __init__(self, answer: Answer | None, models: Sequence[str]) -> None:
         self._answer, self._models = answer, tuple(models)
         self._cache = PrefixCache()
+        self._responses: set[str] = set()  # those that a later one may go on from
 
     async def behave(self, connection: Connection, call: Call, behaviour: Behaviour) -> None:
         await asyncio.sleep(behaviour.latency)
@@ -102,7 +103,12 @@ class Answerer:
         try:
             if call.endpoint == "embeddings":
                 return fake_wire.embeddings(call.body)
-            return _adjusted(_GENERATORS[call.endpoint](call.body, reply, self._cache), behaviour)
+            if call.endpoint == "responses":
+                fake_responses.check_earlier(call.body, self._responses)
+            made = _GENERATORS[call.endpoint](call.body, reply, self._cache)
+            if call.endpoint == "responses" and call.body.get("store") is not False:
+                self._responses.add(made.id)
+            return _adjusted(made, behaviour)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise WireError(f"The body is not of the shape that this endpoint reads: {error!r}") from None
 

@@ -5,7 +5,7 @@ is written as a response object, or as the events that build one up.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -61,14 +61,18 @@ def _message(item: Json) -> Json:
     return {"role": "tool" if "output" in item else "assistant", "content": content_text(said)}
 
 
+def check_earlier(body: Json, known: Container[str]) -> None:
+    """Raises WireError when a request goes on from a response that is not `known`."""
+    earlier = body.get("previous_response_id")
+    if earlier is not None and earlier not in known:
+        said = f"Previous response with id '{earlier}' not found."
+        raise WireError(said, param="previous_response_id", code="previous_response_not_found")
+
+
 def generate(body: Json, reply: Reply | None, cache: fake_tokens.PrefixCache) -> Generation:
     """What a response says; `reply` goes before the fake's own words."""
     required(body, "model")
     required(body, "input")
-    earlier = body.get("previous_response_id")
-    if earlier is not None:
-        said = f"Previous response with id '{earlier}' not found."
-        raise WireError(said, param="previous_response_id", code="previous_response_not_found")
     made = fake_generate.chat(as_chat(body), reply, cache)
     return msgspec.structs.replace(made, id=f"resp_{uuid.uuid4().hex}", usage=_usage(made.usage))
 
@@ -172,7 +176,7 @@ def _response(made: Generation, body: Json, status: str) -> Json:
         "incomplete_details": None,
         "model": made.model,
         "output": [],
-        "previous_response_id": None,
+        "previous_response_id": body.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None},
         "tools": [{"strict": True, "parameters": None, **tool} for tool in body.get("tools") or []],
         **echoed,

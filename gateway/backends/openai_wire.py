@@ -8,8 +8,6 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import msgspec
-
 from gateway.backends.base import Sink, UpstreamRequest
 from gateway.backends.http1 import Connection, HttpError, NotHttp, Pool, Silent, Timeouts
 from gateway.backends.wire import read_error
@@ -58,8 +56,7 @@ class OpenAIWire:
         self._pool = Pool(self._connect)
 
     async def send(self, request: UpstreamRequest) -> "WireResponse":
-        self._door.check(request.permit, request.call_id)
-        body = msgspec.json.encode(request.body)
+        body = self._door.release(request.permit, request.call_id, request.model, request.content)
         head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
         try:
             connection = await self._exchange(head.encode("latin-1") + body)

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 
 from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
-from gateway.errors import ApiError
+from gateway.errors import ApiError, BadRequest
 from gateway.monitor.observers import Observers
 from gateway.parsing import read_tags
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
 
+MAX_SESSION = 128  # characters
 SWEEP_S = 0.25
 
 
@@ -109,6 +110,7 @@ def _incoming(exchange: Exchange) -> Incoming:
         authorization=headers.get(b"authorization", ""),
         api_key=headers.get(b"x-api-key", ""),
         privacy=_given(headers.get(b"x-headgate-privacy")),
+        session=read_session(headers.get(b"x-headgate-session")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
@@ -121,3 +123,14 @@ def _given(header: str | None) -> tuple[str, ...]:
 def new_call_id() -> str:
     """Unique, and sorts by time."""
     return f"call_{time.time_ns():016x}{random.getrandbits(48):012x}"
+
+
+def read_session(header: str | None) -> str | None:
+    """`x-headgate-session: any-name`. Raises BadRequest."""
+    if header is None:
+        return None
+    if not (0 < len(header) <= MAX_SESSION and header.isascii() and header.isprintable()):
+        raise BadRequest(
+            f"x-headgate-session takes 1 to {MAX_SESSION} printable characters.", param="x-headgate-session"
+        )
+    return header

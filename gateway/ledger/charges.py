@@ -21,6 +21,10 @@ class Charge(Protocol):
         """For the row of a call whose end nobody saw."""
         ...
 
+    def most(self, model: str, usage: Usage) -> int:
+        """Nano-dollars to hold for a call of at most this usage; 0 where its price is unknown."""
+        ...
+
 
 class ByToken:
     """Rented: tokens at the price book's rates."""
@@ -37,9 +41,14 @@ class ByToken:
     def estimate(self, model: str, usage: Usage) -> Priced:
         return self._prices.cost(model, self._provider, usage)
 
+    def most(self, model: str, usage: Usage) -> int:
+        return self._prices.cost(model, self._provider, usage).cost_nano or 0
+
 
 class ByTheHour:
     """Owned: an hourly rate, shared by whatever is in flight on the replica."""
+
+    _HELD_S = 30  # what a request is held at, until its share of the time is known
 
     def __init__(self, nano_per_hour: int) -> None:
         self._meter = BusyMeter(nano_per_hour, time.monotonic_ns())
@@ -53,3 +62,6 @@ class ByTheHour:
     def estimate(self, model: str, usage: Usage) -> Priced:
         """Unknown: the time that it took is gone with the process."""
         return Priced(cost_nano=None, source=self._meter.source)
+
+    def most(self, model: str, usage: Usage) -> int:
+        return self._meter.nano_per_hour * self._HELD_S // 3600

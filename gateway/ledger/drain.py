@@ -18,15 +18,21 @@ under load many rows share a commit and its sync.
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.budget import Covering
 from gateway.ledger.spool import BEGUN, SETTLED, Chunk, Claim, Reader, count_settled, remove_segment, segments
 from gateway.ledger.store import RowRefused, Store, StoreUnavailable
 from gateway.ledger.tables import COLUMNS, Row, encode, to_lost, to_row
 
 log = logging.getLogger(__name__)
+
+Sign = Callable[[Row], None]
+"""Puts its signature into a row that is whole."""
 
 _POLL_S = 0.2
 _LONGEST_WAIT_S = 10.0
@@ -51,9 +57,9 @@ class Stats(msgspec.Struct, kw_only=True):
 class SpoolSource:
     """One spool directory, and the batch that is on its way."""
 
-    def __init__(self, claim: Claim, *, orphaned: bool = False) -> None:
+    def __init__(self, claim: Claim, sign: Sign, *, orphaned: bool = False) -> None:
         """`orphaned`: its owner is dead, so what it began and did not settle is lost."""
-        self.claim, self._orphaned = claim, orphaned
+        self.claim, self._sign, self._orphaned = claim, sign, orphaned
         self._reader = Reader(claim.directory, sealed=orphaned, skip=() if orphaned else (BEGUN,))
         self._open: dict[str, tuple[int, Row]] = {}  # an orphan's begun lines so far, with their segments
         self.batch: list[Row] = []
@@ -73,6 +79,8 @@ class SpoolSource:
             moved = True
         if not moved and self._orphaned:
             self.batch, self._open = [to_lost(row) for _, row in self._open.values()], {}
+            for row in self.batch:
+                self._sign(row)
             self.finished = not self.batch
         return moved or bool(self.batch)
 
@@ -99,6 +107,7 @@ class SpoolSource:
                 self.unreadable.append(payload)
                 continue
             if kind == SETTLED:
+                self._sign(row)
                 self.batch.append(row)
                 self._open.pop(row[0], None)
             else:
@@ -108,7 +117,8 @@ class SpoolSource:
 class MemorySource:
     """Payloads that the disk would not take."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: Sign) -> None:
+        self._sign = sign
         self._queue: deque[bytes] = deque()
         self.batch: list[Row] = []
 
@@ -117,7 +127,9 @@ class MemorySource:
 
     def fill(self) -> bool:
         while self._queue and len(self.batch) < _BATCH:
-            self.batch.append(to_row(self._queue.popleft()))
+            row = to_row(self._queue.popleft())
+            self._sign(row)
+            self.batch.append(row)
         return bool(self.batch)
 
     def commit(self) -> None:
@@ -128,16 +140,24 @@ class Drain:
     """Owns the thread. Other threads call `enqueue`, `settled`, `flush`, `stats` and `stop`, no more."""
 
     def __init__(
-        self, store: Store, own: Claim, begun: dict[str, int], orphans: list[Claim], rejected: Path
+        self,
+        store: Store,
+        own: Claim,
+        begun: dict[str, int],
+        orphans: list[Claim],
+        rejected: Path,
+        sign: Sign,
+        covering: Covering | None = None,
     ) -> None:
         """Starts at once. `begun`, which the caller keeps, maps each open call to the segment where it began.
 
-        `rejected` is the file for rows that the database refuses for good.
+        `rejected` is the file for rows that the database refuses for good. `covering`: the budgets that pay.
         """
         self._store, self._begun, self._rejected = store, begun, rejected
-        self._own = SpoolSource(own)
-        self._orphans = [SpoolSource(claim, orphaned=True) for claim in orphans]
-        self._memory = MemorySource()
+        self._covering = covering
+        self._own = SpoolSource(own, sign)
+        self._orphans = [SpoolSource(claim, sign, orphaned=True) for claim in orphans]
+        self._memory = MemorySource(sign)
         self._stats = Stats()
         self._done = 0  # settled calls of this process that are in the database (or rejected)
         self.settled = 0  # settled calls of this process; the caller counts, under its own lock
@@ -219,7 +239,7 @@ class Drain:
     def _move_memory(self) -> bool:
         if not self._memory.fill():
             return False
-        self._stats.duplicates += self._insert(self._memory.batch)
+        self._stats.duplicates += self._insert(self._memory.batch, self._own.claim.holder)
         for row in self._memory.batch:
             self._begun.pop(row[0], None)
         settled = len(self._memory.batch)
@@ -234,6 +254,7 @@ class Drain:
             self._stats.lost += len(source.batch) - repeated
         source.commit({})
         if source.finished:
+            self._store.end_leases(source.claim.holder)
             source.claim.release(remove=True)
             self._orphans.remove(source)  # last: flush waits for it
             self._advance(0)
@@ -242,24 +263,27 @@ class Drain:
     def _move(self, source: SpoolSource) -> tuple[bool, int]:
         """Whether there was anything, and how many of its rows the database had already."""
         moved = source.fill()
-        repeated = self._insert(source.batch)
+        repeated = self._insert(source.batch, source.claim.holder)
         for payload in source.unreadable:
             self._reject(payload, "this version cannot read it")
         self._stats.torn += source.torn
         return moved, repeated
 
-    def _insert(self, rows: list[Row]) -> int:
-        """Returns how many the database had already."""
+    def _insert(self, rows: list[Row], holder: str) -> int:
+        """Returns how many the database had already. `holder` is the process whose calls they are."""
         try:
-            new = self._store.insert_rows(rows)
+            new = self._store.insert_rows(rows, self._bill(holder))
         except RowRefused as e:
             if len(rows) > 1:
                 half = len(rows) // 2
-                return self._insert(rows[:half]) + self._insert(rows[half:])
+                return self._insert(rows[:half], holder) + self._insert(rows[half:], holder)
             self._reject(encode(dict(zip(COLUMNS, rows[0], strict=True))), str(e))
             return 0
         self._stats.inserted += new
         return len(rows) - new
+
+    def _bill(self, holder: str) -> Bill | None:
+        return None if self._covering is None else Bill(self._covering, holder)
 
     def _reject(self, payload: bytes, why: str) -> None:
         """Puts a row aside that would hold up all others; an operator decides about it."""

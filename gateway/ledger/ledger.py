@@ -1,11 +1,14 @@
 """The ledger as the pipeline sees it: `begin` before a backend is reached, `settle` once after it."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from gateway.ledger.drain import Drain, Stats
+from gateway.ledger.budgets.budget import Budget
+from gateway.ledger.budgets.leases import Purse
+from gateway.ledger.drain import Drain, Sign, Stats
 from gateway.ledger.spool import BEGUN, SEGMENT_BYTES, SETTLED, SpoolUnwritable, Writer, claim
 from gateway.ledger.store import Store
 from gateway.ledger.tables import encode
@@ -25,8 +28,12 @@ class Ledger:
         spool_dir: Path | str,
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        sign: Sign = lambda _: None,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         """Takes over what dead processes left in `spool_dir`. The database need not be up.
+
+        `sign` is called for each row, in the thread that inserts it; by default rows stay unsigned.
 
         Raises ConfigError (the URL), SpoolUnwritable.
         """
@@ -35,7 +42,16 @@ class Ledger:
         self._claim, orphans = claim(root)
         self._writer = Writer(self._claim.directory, segment_bytes)
         self._begun: dict[str, int] = {}  # call id -> segment that must stay until the call is settled
-        self._drain = Drain(self.store, self._claim, self._begun, orphans, root / "rejected.jsonl")
+        self.purse = Purse(budgets, self._claim.holder, self.store.writing)
+        self._drain = Drain(
+            self.store,
+            self._claim,
+            self._begun,
+            orphans,
+            root / "rejected.jsonl",
+            sign,
+            self.purse.covering if budgets else None,
+        )
         self._lock = threading.Lock()
         self._unspooled = 0
         self._closed = False
@@ -47,7 +63,7 @@ class Ledger:
 
     def begin(self, entry: Entry) -> None:
         """Writes down that a backend is about to be reached. `entry`, as LOST, is the row that stands if this
-        process dies before it settles.
+        process dies before it settles; of several, as when another backend follows, it is the last.
 
         Raises SpoolUnwritable: the disk takes nothing, so the call could be lost; best refuse it.
         """

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, func, insert, select, text
 
 from gateway.errors import ConfigError
+from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
 from gateway.ledger.tables import SCHEMA_VERSION
 
 _LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
@@ -57,6 +58,14 @@ CREATE TABLE entry (
 )
 """
 
+_SESSION_TABLE = """
+CREATE TABLE session (
+    key TEXT NOT NULL PRIMARY KEY,
+    privacy TEXT NOT NULL,
+    seen_ns BIGINT NOT NULL
+)
+"""
+
 Migrations = Sequence[tuple[int, tuple[str, ...]]]  # version, statements
 
 MIGRATIONS: Migrations = (
@@ -70,6 +79,20 @@ MIGRATIONS: Migrations = (
     ),
     # No query asks for one team, and reports by team read a period of all teams.
     (2, ("DROP INDEX entry_team_started",)),
+    (
+        3,
+        (
+            "ALTER TABLE entry ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN response_id TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN reached JSON NOT NULL DEFAULT '[]'",
+            "ALTER TABLE entry ADD COLUMN signed_by TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE entry ADD COLUMN signature TEXT NOT NULL DEFAULT ''",
+            "CREATE INDEX entry_response ON entry (response_id) WHERE response_id <> ''",
+            _SESSION_TABLE,
+        ),
+    ),
+    (4, BUDGET_TABLES),
 )
 
 

@@ -158,6 +158,11 @@ class Claim:
     def __init__(self, directory: Path, fd: int) -> None:
         self.directory, self._fd = directory, fd
 
+    @property
+    def holder(self) -> str:
+        """The name of the process, unlike that of any other before or after it."""
+        return self.directory.name
+
     def release(self, *, remove: bool) -> None:
         """Lets go; with `remove` the directory goes too. What cannot be removed the next start adopts."""
         if remove:

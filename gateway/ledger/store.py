@@ -6,29 +6,39 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
+    Select,
+    Text,
     and_,
+    bindparam,
     case,
+    cast,
     exc,
     func,
+    or_,
     select,
+    text,
     true,
 )
 
 from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.store import release
 from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, reading, short
 from gateway.ledger.migrations import migrate
-from gateway.ledger.tables import COLUMNS, ENTRY, Row, encode, to_entry, to_row
+from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry, to_row
 from gateway.types import Entry, Outcome
 
 __all__ = ["GroupBy", "RowRefused", "Store", "StoreUnavailable", "Sums"]
 
 DAY_NS = 86_400 * 10**9
+_FETCH = 1000  # rows read at a time where all of a period are
 # Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. Few
 # sizes, since a prepared statement of 100 rows takes hundreds of KB, and sqlite3 keeps one for each size.
 # SQLite before 3.32 takes 999 values in a statement.
@@ -54,6 +64,13 @@ class GroupBy(StrEnum):
     BACKEND = "backend"
     PRIVACY = "privacy"
     DAY = "day"
+
+
+class SessionSeen(NamedTuple):
+    """What is known of a conversation: the label of its class, and when it was last heard of."""
+
+    privacy: str
+    seen_ns: int
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +99,7 @@ class Store:
 
     def migrate(self) -> tuple[int, ...]:
         """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             return migrate(connection)
 
     def insert(self, entries: Sequence[Entry]) -> int:
@@ -92,13 +109,22 @@ class Store:
         """
         return self.insert_rows([to_row(encode(entry)) for entry in entries])
 
-    def insert_rows(self, rows: Sequence[Row]) -> int:
-        """The same for entries that are rows already."""
+    def insert_rows(self, rows: Sequence[Row], bill: Bill | None = None) -> int:
+        """The same for entries that are rows already; `bill` is charged for those that are new."""
         if not rows:
             return 0
-        with self._writing() as connection:
+        with self.writing() as connection:
             parts = _parted(rows, _PARTS[connection.dialect.name])
-            return sum(self._insert_part(connection, part) for part in parts)
+            if bill is None or not any(map(bill.covers, rows)):
+                return sum(self._insert_part(connection, part) for part in parts)
+            new = {call_id for part in parts for call_id in self._insert_returning(connection, part)}
+            bill.pay(connection, [row for row in rows if row[0] in new])
+            return len(new)
+
+    def end_leases(self, holder: str) -> None:
+        """Of a process that is gone and whose entries are all here. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            release(connection, holder)
 
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
@@ -119,6 +145,67 @@ class Store:
         with reading(self._engine) as connection:
             return [_to_sums(row, len(keys)) for row in connection.execute(query)]
 
+    def decisions(
+        self,
+        since_ns: int | None,
+        until_ns: int | None,
+        *,
+        privacy: str | None = None,
+        zone: str | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Entries of a period, the earliest first, that come after the call `after`, at most `limit`.
+
+        `zone` leaves those that it was tried to reach. Raises StoreUnavailable.
+        """
+        query = _chosen(select(ENTRY), since_ns, until_ns, privacy)
+        if zone is not None:
+            place = f'"zone":{encode(zone).decode()},'
+            query = query.where(cast(ENTRY.c.reached, Text).contains(place, autoescape=True))
+        if after:
+            since = select(ENTRY.c.started_ns).where(ENTRY.c.call_id == after).scalar_subquery()
+            later = and_(ENTRY.c.started_ns == since, ENTRY.c.call_id > after)
+            query = query.where(or_(ENTRY.c.started_ns > since, later))
+        query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
+        with reading(self._engine) as connection:
+            return [to_entry(row) for row in connection.execute(query)]
+
+    def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
+        """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""
+        columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in ENTRY.columns]
+        query = _chosen(select(*columns), since_ns, until_ns, privacy).order_by(ENTRY.c.started_ns)
+        with reading(self._engine) as connection:
+            found = connection.execution_options(yield_per=_FETCH).execute(query)
+            for part in found.partitions():
+                yield from map(list, part)
+
+    def answers(self, team: str, response_id: str) -> list[tuple[str, str]]:
+        """Class and backend of a team's calls that were answered with this id. Raises StoreUnavailable."""
+        query = select(ENTRY.c.privacy, ENTRY.c.backend).where(
+            ENTRY.c.response_id == response_id,
+            ENTRY.c.response_id != "",  # says that the index, which leaves these out, will do
+            ENTRY.c.team == team,
+        )
+        with reading(self._engine) as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
+    def session(self, key: str) -> SessionSeen | None:
+        """None: nothing above the lowest class was said in it. Raises StoreUnavailable."""
+        query = select(SESSION.c.privacy, SESSION.c.seen_ns).where(SESSION.c.key == key)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return SessionSeen(*row) if row is not None else None
+
+    def raise_session(self, key: str, privacy: str, lower: Sequence[str], now_ns: int) -> None:
+        """Notes that the session was heard of, and that its class is `privacy` if it was one of `lower`.
+
+        Raises StoreUnavailable.
+        """
+        values = {"key": key, "privacy": privacy, "lower": list(lower), "now": now_ns}
+        with self.writing() as connection:
+            connection.execute(_RAISE_SESSION, values)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -132,8 +219,18 @@ class Store:
             return connection.exec_driver_sql(_insert(len(rows), "?"), values).rowcount
         return connection.exec_driver_sql(_insert(1, "%s"), [tuple(row) for row in rows]).rowcount
 
+    def _insert_returning(self, connection: Connection, rows: Sequence[Row]) -> list[str]:
+        """The call ids of those that are new."""
+        marker = "?" if connection.dialect.name == "sqlite" else "%s"
+        statement = f"{_insert(len(rows), marker)} RETURNING call_id"
+        return list(connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).scalars())
+
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at its end, or not at all.
+
+        Raises StoreUnavailable, RowRefused.
+        """
         try:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
@@ -197,6 +294,20 @@ def _to_sums(row: Sequence[Any], keys: int) -> Sums:
     # PostgreSQL sums bigints as numeric, which arrives as Decimal.
     sums = {name: None if v is None else int(v) for name, v in zip(_SUMS, row[keys:], strict=True)}
     return msgspec.convert({"keys": tuple(row[:keys]), **sums}, Sums)
+
+
+_RAISE_SESSION = text(
+    "INSERT INTO session (key, privacy, seen_ns) VALUES (:key, :privacy, :now) "
+    "ON CONFLICT (key) DO UPDATE SET seen_ns = excluded.seen_ns, privacy = "
+    "CASE WHEN session.privacy IN :lower THEN excluded.privacy ELSE session.privacy END"
+).bindparams(bindparam("lower", expanding=True))
+
+
+def _chosen(
+    query: Select[Any], since_ns: int | None, until_ns: int | None, privacy: str | None
+) -> Select[Any]:
+    query = query.where(_within(since_ns, until_ns))
+    return query if privacy is None else query.where(ENTRY.c.privacy == privacy)
 
 
 def _within(since_ns: int | None, until_ns: int | None) -> ColumnElement[bool]:

@@ -6,20 +6,23 @@ test holds the two together.
 On its way to the database an entry is a payload, then a row: plain values, ready to be bound, in the order
 of the columns. A payload is a JSON array in the order of Entry's fields, so that it is short and nobody
 looks up names; the row is that array with the usage spread out and what is a JSON column encoded. Spools may
-still hold payloads of earlier versions, which `to_row` reads as well: JSON objects with the fields by name.
-Whoever adds a field leaves shorter arrays behind; a test holds a payload of each kind.
+still hold payloads of earlier versions, which `to_row` reads as well: JSON objects with the fields by name,
+and arrays without the fields that came later. Whoever adds a field adds it at the end, with a default, and
+leaves shorter arrays behind; a test holds a payload of each kind.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import JSON, BigInteger, Index, Table, Text
+from sqlalchemy import JSON, BigInteger, Index, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 from gateway.types import Entry, Outcome, Usage
 
 Row = list[Any]
+
+_HAS_RESPONSE = text("response_id <> ''")
 
 
 class EntryRow(SQLModel, table=True):
@@ -29,7 +32,10 @@ class EntryRow(SQLModel, table=True):
     """
 
     __tablename__ = "entry"
-    __table_args__ = (Index("entry_started", "started_ns"),)
+    __table_args__ = (
+        Index("entry_started", "started_ns"),
+        Index("entry_response", "response_id", sqlite_where=_HAS_RESPONSE, postgresql_where=_HAS_RESPONSE),
+    )
 
     call_id: str = Field(primary_key=True, sa_type=Text)
     started_ns: int = Field(sa_type=BigInteger)
@@ -62,6 +68,22 @@ class EntryRow(SQLModel, table=True):
     price: str = Field(sa_type=Text)
     first_byte_ms: float | None
     duration_ms: float
+    cause: str = Field(sa_type=Text)
+    session: str = Field(sa_type=Text)
+    response_id: str = Field(sa_type=Text)
+    reached: list[dict[str, Any]] = Field(sa_type=JSON)
+    signed_by: str = Field(sa_type=Text)
+    signature: str = Field(sa_type=Text)
+
+
+class SessionRow(SQLModel, table=True):
+    """A conversation that something above the lowest class was said in. All others need no row."""
+
+    __tablename__ = "session"
+
+    key: str = Field(primary_key=True, sa_type=Text)
+    privacy: str = Field(sa_type=Text)  # the highest so far
+    seen_ns: int = Field(sa_type=BigInteger)  # Unix time of its last request, to within a day
 
 
 class SchemaVersion(SQLModel, table=True):
@@ -74,10 +96,14 @@ class SchemaVersion(SQLModel, table=True):
 
 
 ENTRY: Table = SQLModel.metadata.tables["entry"]
+SESSION: Table = SQLModel.metadata.tables["session"]
 SCHEMA_VERSION: Table = SQLModel.metadata.tables["schema_version"]
 COLUMNS = tuple(ENTRY.columns.keys())
 _FIELDS, _METERS = Entry.__struct_fields__, Usage.__struct_fields__
-_TAGS, _FINDINGS, _USAGE = map(_FIELDS.index, ("tags", "findings", "usage"))
+_TAGS, _FINDINGS, _USAGE, _REACHED = map(_FIELDS.index, ("tags", "findings", "usage", "reached"))
+_LATER: dict[str, Any] = {  # fields that earlier payloads do not have, in order
+    "cause": "", "session": "", "response_id": "", "reached": [], "signed_by": "", "signature": ""
+}  # fmt: skip
 _OUTCOME = COLUMNS.index("outcome")
 _USAGE_COLUMNS = slice(_USAGE, _USAGE + len(_METERS))
 
@@ -92,10 +118,13 @@ def to_row(payload: bytes) -> Row:
     """
     values = _decode(payload)
     row: Row = _by_position(values) if isinstance(values, dict) else values
+    if len(row) == len(_FIELDS) - len(_LATER):
+        row += _LATER.values()
     if len(row) != len(_FIELDS):
         raise msgspec.ValidationError(f"{len(row)} fields, not {len(_FIELDS)}")
     row[_TAGS] = encode(row[_TAGS]).decode() if row[_TAGS] else "[]"
     row[_FINDINGS] = encode(row[_FINDINGS]).decode() if row[_FINDINGS] else "{}"
+    row[_REACHED] = encode(row[_REACHED]).decode() if row[_REACHED] else "[]"
     row[_USAGE : _USAGE + 1] = row[_USAGE]
     if b"\\u0000" in payload:
         return [v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row]
@@ -120,6 +149,7 @@ def to_entry(row: Sequence[Any]) -> Entry:
 def _by_position(values: dict[str, Any]) -> Row:
     try:
         usage = [values["usage"][name] for name in _METERS]
+        values = _LATER | values
         return [usage if name == "usage" else values[name] for name in _FIELDS]
     except KeyError as e:
         raise msgspec.ValidationError(f"no field {e}") from e

@@ -1,23 +1,35 @@
 """The one door out (invariant 1).
 
 A backend outside the local zone is reached through its `Door` and in no other way: by our own HTTP
-client, which asks `Door.check` for each request and opens each socket with `Door.connect`, or by
-httpx over a `GuardedTransport`. The permit is checked for each request and not for each socket,
-because connections are kept alive and serve many requests.
+client, which sends the body that `Door.release` hands out and opens each socket with
+`Door.connect`, or by httpx over a `GuardedTransport`. The permit is checked for each request and
+not for each socket, because connections are kept alive and serve many requests.
 
 `decide` has checked the class against the zone's ceiling before it minted the permit. The door
 checks it again.
+
+A permit opens the door for one content, the one that was classified, and for a while:
+
+    Outgoing   the content, encoded once, right after it was classified; bytes do not change any more
+    seal       puts its SHA-256 and the moment of expiry beside a permit that `decide` minted
+    release    takes the SHA-256 of what is about to leave, and hands that out if it is the same
+
+A content that differs from the client's (masked) is an Outgoing of its own, classified and decided
+upon as it is. Of what litellm makes of a content only the content itself is checked, before it gets it.
 """
 
 import asyncio
+import hashlib
 import socket
 import ssl as tls
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 import httpx
+import msgspec
 
 from gateway.errors import ConfigError, EgressRefused
 from gateway.settings import is_local
@@ -26,41 +38,96 @@ from router_policies.types import Permit, Zone
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_encode = msgspec.json.Encoder().encode
 
 
-def check(permit: Permit | None, *, call_id: str, backend: str, zone: Zone) -> None:
-    """Raises EgressRefused unless `zone` is local or `permit` lets this call go to this backend in it."""
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """A permit, for one content and for a while."""
+
+    permit: Permit
+    digest: str  # of the content, see digest_of
+    until: float  # on the clock of time.monotonic
+
+
+class Outgoing:
+    """A request as it may leave: `content` is a JSON object, all of the body but the model."""
+
+    __slots__ = ("_digest", "content", "endpoint", "stream", "until")
+
+    def __init__(self, *, endpoint: str, stream: bool, content: bytes, until: float) -> None:
+        """`until`, on the clock of time.monotonic, is when its permits expire."""
+        self.endpoint, self.stream, self.content, self.until = endpoint, stream, content, until
+        self._digest = ""
+
+    def seal(self, permit: Permit | None) -> Sealed | None:
+        """`permit` for this content. Where none is needed none is made, and nothing is computed."""
+        if permit is None:
+            return None
+        self._digest = self._digest or digest_of(self.content)
+        return Sealed(permit=permit, digest=self._digest, until=self.until)
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def check(sealed: Sealed | None, *, call_id: str, backend: str, zone: Zone, model: str, now: float) -> None:
+    """Raises EgressRefused unless `zone` is local or `sealed` lets this call go to this model there now."""
     if zone.local:
         return
-    if permit is None:
+    if sealed is None:
         raise EgressRefused(f"backend {backend} in zone {zone.name} needs a permit")
-    if (permit.call_id, permit.backend, permit.zone) != (call_id, backend, zone.name):
+    permit = sealed.permit
+    if permit.call_id != call_id or permit.backend != backend or permit.zone != zone.name:
         raise EgressRefused(f"the permit is not for this call to backend {backend} in zone {zone.name}")
+    if permit.model != model:
+        raise EgressRefused(f"the permit for backend {backend} is for another model")
     if permit.privacy > zone.ceiling:
         raise EgressRefused(f"{permit.privacy.label} is above the ceiling of zone {zone.name}")
+    if now >= sealed.until:
+        raise EgressRefused(f"the permit for backend {backend} has expired")
 
 
 class _Admission:
     """A call that may go out as long as `open`. Tasks left over from it hold this too, and find it shut."""
 
-    def __init__(self, permit: Permit | None, call_id: str) -> None:
-        self.permit, self.call_id, self.open = permit, call_id, True
+    def __init__(self, sealed: Sealed | None, call_id: str, model: str) -> None:
+        self.sealed, self.call_id, self.model, self.open = sealed, call_id, model, True
 
 
-_NOBODY = _Admission(None, "")
+_NOBODY = _Admission(None, "", "")
 _admission: ContextVar[_Admission] = ContextVar("headgate_egress_admission", default=_NOBODY)
 
 
 class Door:
     """The way to one backend: the hosts and ports that the configuration names, and no others."""
 
-    def __init__(self, *, backend: str, zone: Zone, allowed: Iterable[tuple[str, int]]) -> None:
-        self.backend, self.zone = backend, zone
+    def __init__(
+        self,
+        *,
+        backend: str,
+        zone: Zone,
+        allowed: Iterable[tuple[str, int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.backend, self.zone, self._clock = backend, zone, clock
         self.allowed = frozenset((_plain(host), port) for host, port in allowed)
 
-    def check(self, permit: Permit | None, call_id: str) -> None:
+    def check(self, sealed: Sealed | None, call_id: str, model: str) -> None:
         """To be called for each request. Raises EgressRefused."""
-        check(permit, call_id=call_id, backend=self.backend, zone=self.zone)
+        if not self.zone.local:
+            now = self._clock()
+            check(sealed, call_id=call_id, backend=self.backend, zone=self.zone, model=model, now=now)
+
+    def release(self, sealed: Sealed | None, call_id: str, model: str, content: bytes) -> bytes:
+        """The body that may leave: `content`, as it was sealed, with `model` in it. Raises EgressRefused."""
+        self.check(sealed, call_id, model)
+        if not self.zone.local and (sealed is None or digest_of(content) != sealed.digest):
+            raise EgressRefused(
+                f"what is about to leave to backend {self.backend} is not what was classified"
+            )
+        return b'{"model":%b,%b' % (_encode(model), content[1:])
 
     def check_host(self, host: str, port: int | None) -> None:
         """Raises EgressRefused unless the configuration names `host` and `port`."""
@@ -90,10 +157,10 @@ class Door:
         raise failures[0]
 
     @contextmanager
-    def admitted(self, permit: Permit | None, call_id: str) -> Iterator[None]:
-        """Within it, and in tasks begun within it, a `GuardedTransport` sends what `permit` allows."""
-        self.check(permit, call_id)
-        admission = _Admission(permit, call_id)
+    def admitted(self, sealed: Sealed | None, call_id: str, model: str) -> Iterator[None]:
+        """Within it, and in tasks begun within it, a `GuardedTransport` sends what `sealed` allows."""
+        self.check(sealed, call_id, model)
+        admission = _Admission(sealed, call_id, model)
         token = _admission.set(admission)
         try:
             yield
@@ -111,7 +178,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         admission = _admission.get()
-        self._door.check(admission.permit if admission.open else None, admission.call_id)
+        self._door.check(admission.sealed if admission.open else None, admission.call_id, admission.model)
         url = request.url
         self._door.check_host(url.host, url.port or _DEFAULT_PORTS.get(url.scheme))
         return await self._inner.handle_async_request(request)

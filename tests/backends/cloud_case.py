@@ -1,5 +1,6 @@
 """A rented provider on the other side of a real door: respx answers with recorded wire shapes."""
 
+import math
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from gateway.backends.base import UpstreamRequest
 from gateway.backends.cloud import CloudBackend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.http1 import Timeouts
-from gateway.privacy.egress import Door
+from gateway.privacy.egress import Door, Sealed, digest_of
 from router_policies.types import Permit, PrivacyClass, Zone
 from tests.support.upstream import body_of
 
@@ -27,8 +28,31 @@ def recorded(name: str) -> bytes:
     return (WIRE / name).read_bytes()
 
 
-def permit(call_id: str = "call-1", backend: str = "cloud") -> Permit:
-    return Permit(call_id=call_id, backend=backend, zone="rented", privacy=PrivacyClass.PUBLIC, policy="p@1")
+def sealed(model: str, content: bytes, call_id: str = "call-1", backend: str = "cloud") -> Sealed:
+    permit = Permit(
+        id=f"{call_id}.1",
+        call_id=call_id,
+        backend=backend,
+        zone="rented",
+        model=model,
+        privacy=PrivacyClass.PUBLIC,
+        policy="p@1",
+    )
+    return Sealed(permit=permit, digest=digest_of(content), until=math.inf)
+
+
+def request_for(
+    model: str, content: dict[str, Any], *, stream: bool = False, endpoint: str = "chat/completions"
+) -> UpstreamRequest:
+    encoded = msgspec.json.encode(content)
+    return UpstreamRequest(
+        call_id="call-1",
+        endpoint=endpoint,
+        model=model,
+        content=encoded,
+        stream=stream,
+        permit=sealed(model, encoded),
+    )
 
 
 class Broken(httpx.AsyncByteStream):
@@ -80,13 +104,7 @@ class Rented:
         self, *, stream: bool = False, endpoint: str = "chat/completions", **body: Any
     ) -> UpstreamRequest:
         told = {"prompt": "Hello"} if endpoint == "completions" else {"messages": MESSAGES}
-        return UpstreamRequest(
-            call_id="call-1",
-            endpoint=endpoint,
-            body={"model": self.model, **told, **body},
-            stream=stream,
-            permit=permit(),
-        )
+        return request_for(self.model, {**told, **body}, stream=stream, endpoint=endpoint)
 
     @property
     def sent(self) -> httpx.Request:

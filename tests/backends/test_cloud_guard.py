@@ -15,7 +15,17 @@ from gateway.backends.cloud_providers import origin
 from gateway.errors import BackendError, ConfigError, EgressRefused
 from gateway.privacy.egress import Door
 from router_policies.types import ErrorClass
-from tests.backends.cloud_case import MESSAGES, PROVIDERS, QUICK, ZONE, Broken, Rented, permit, recorded
+from tests.backends.cloud_case import (
+    MESSAGES,
+    PROVIDERS,
+    QUICK,
+    ZONE,
+    Broken,
+    Rented,
+    recorded,
+    request_for,
+    sealed,
+)
 from tests.support.upstream import body_of
 
 # Last: it must find the environment that `gateway.backends.cloud` prepares.
@@ -52,12 +62,16 @@ def _failing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    "given", [None, permit(call_id="another"), permit(backend="another")], ids=["none", "call", "backend"]
+    "changes", [None, {"call_id": "another"}, {"backend": "another"}, {"content": b'{"messages":[]}'}]
 )
-async def test_without_its_permit_nothing_is_sent(provider: str, stream: bool, given: Any) -> None:
-    """No permit, or one for another call or backend: the door stays shut before litellm is even asked."""
+async def test_without_its_permit_nothing_is_sent(provider: str, stream: bool, changes: Any) -> None:
+    """No permit, or one for another call, backend or content: shut before litellm is even asked."""
     rented = Rented(provider)
-    request = msgspec.structs.replace(rented.request(stream=stream), permit=given)
+    request = rented.request(stream=stream)
+    given = (
+        None if changes is None else sealed(**{"model": request.model, "content": request.content} | changes)
+    )
+    request = msgspec.structs.replace(request, permit=given)
     with pytest.raises(EgressRefused):
         await rented.backend.send(request)
     assert not rented.router.calls
@@ -75,13 +89,7 @@ async def test_a_host_that_is_not_configured_is_refused() -> None:
 
 
 def _request(stream: bool = False) -> UpstreamRequest:
-    return UpstreamRequest(
-        call_id="call-1",
-        endpoint="chat/completions",
-        body={"model": "claude-sonnet-4-5", "messages": MESSAGES},
-        stream=stream,
-        permit=permit(),
-    )
+    return request_for("claude-sonnet-4-5", {"messages": MESSAGES}, stream=stream)
 
 
 def test_unknown_providers_are_refused_at_the_start() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import ipaddress
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,7 @@ from gateway.backends.base import UpstreamRequest
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import MAX_ERROR_BODY, OpenAIWire
 from gateway.errors import BackendError, EgressRefused, StreamBroken
+from gateway.privacy.egress import Sealed, digest_of
 from router_policies.types import ErrorClass, Permit, PrivacyClass, Zone
 from tests.support.toxic import (
     STREAM_END,
@@ -40,13 +42,25 @@ from tests.support.waiting import until
 
 CLOUD = Zone(name="cloud", ceiling=PrivacyClass.INTERNAL)
 HOME = Zone(name="home", ceiling=PrivacyClass.RESTRICTED, local=True)
-PERMIT = Permit(
-    call_id="call_1", backend="rented", zone="cloud", privacy=PrivacyClass.INTERNAL, policy="tests@1"
+CONTENT = b'{"messages":[]}'
+PERMIT = Sealed(
+    permit=Permit(
+        id="call_1.1",
+        call_id="call_1",
+        backend="rented",
+        zone="cloud",
+        model="m",
+        privacy=PrivacyClass.INTERNAL,
+        policy="tests@1",
+    ),
+    digest=digest_of(CONTENT),
+    until=math.inf,
 )
 REQUEST = UpstreamRequest(
     call_id="call_1",
     endpoint="chat/completions",
-    body={"model": "m", "messages": []},
+    model="m",
+    content=CONTENT,
     stream=False,
     permit=PERMIT,
 )
@@ -105,7 +119,9 @@ async def test_the_request_as_sent(wire: Wire, toxic: Toxic) -> None:
         await peer.gone()
 
     toxic.script(play)
-    await ask(wire(api_key="sk-ours"), body={"model": "m", "messages": [{"role": "user", "content": "é"}]})
+    content = '{"messages":[{"role":"user","content":"é"}]}'.encode()
+    sealed = msgspec.structs.replace(PERMIT, digest=digest_of(content))
+    await ask(wire(api_key="sk-ours"), content=content, permit=sealed)
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert body == '{"model":"m","messages":[{"role":"user","content":"é"}]}'.encode()
     assert head.decode().split("\r\n") == [
@@ -311,12 +327,21 @@ async def test_an_error_that_breaks_off(wire: Wire, toxic: Toxic) -> None:
 
 # Permits.
 
+
+def permit_with(**changes: Any) -> Sealed:
+    permit = msgspec.structs.replace(PERMIT.permit, **changes)
+    return msgspec.structs.replace(PERMIT, permit=permit)
+
+
 FOREIGN = {
     "none": None,
-    "another call's": msgspec.structs.replace(PERMIT, call_id="call_2"),
-    "another backend's": msgspec.structs.replace(PERMIT, backend="other"),
-    "another zone's": msgspec.structs.replace(PERMIT, zone="elsewhere"),
-    "too high a class": msgspec.structs.replace(PERMIT, privacy=PrivacyClass.CONFIDENTIAL),
+    "another call's": permit_with(call_id="call_2"),
+    "another backend's": permit_with(backend="other"),
+    "another zone's": permit_with(zone="elsewhere"),
+    "another model's": permit_with(model="larger"),
+    "too high a class": permit_with(privacy=PrivacyClass.CONFIDENTIAL),
+    "another content's": msgspec.structs.replace(PERMIT, digest=digest_of(b'{"messages":[1]}')),
+    "expired": msgspec.structs.replace(PERMIT, until=0.0),
 }
 
 

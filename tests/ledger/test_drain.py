@@ -4,11 +4,16 @@ from pathlib import Path
 
 from gateway.ledger.drain import SpoolSource
 from gateway.ledger.spool import BEGUN, SETTLED, Claim, Writer, claim, segments
-from gateway.ledger.tables import COLUMNS, encode
+from gateway.ledger.tables import COLUMNS, Row, encode
 from gateway.types import Outcome
 from tests.ledger.samples import begun, entry
 
 CALLS = 3000  # several batches
+
+
+def sign(row: Row) -> None:
+    """Stands for a signature: says which row it was that was signed."""
+    row[COLUMNS.index("signature")] = f"{row[0]} {row[COLUMNS.index('outcome')]}"
 
 
 def spooled(root: Path) -> Claim:
@@ -25,7 +30,7 @@ def spooled(root: Path) -> Claim:
 
 def test_a_backlog_frees_its_disk_as_it_goes(tmp_path: Path) -> None:
     """A database on the same full disk gets room; the segment with the open call stays to the end."""
-    source = SpoolSource(spooled(tmp_path), orphaned=True)
+    source = SpoolSource(spooled(tmp_path), sign, orphaned=True)
     assert source.left == CALLS
     left, rows = [segments(source.claim.directory)], []
     while source.fill():
@@ -36,6 +41,8 @@ def test_a_backlog_frees_its_disk_as_it_goes(tmp_path: Path) -> None:
     assert source.left == 0
     assert [row[0] for row in rows] == [*map(str, range(CALLS)), "open"]
     assert rows[-1][COLUMNS.index("outcome")] == Outcome.LOST
+    assert rows[-1][-1] == "open lost"  # signed as it stands in the database
+    assert {row[-1] for row in rows[:-1]} == {f"{n} ok" for n in range(CALLS)}
     assert len(left[0]) > len(left[1]) > len(left[2]) > 1
     assert all(1 in numbers for numbers in left[:-1])
     source.claim.release(remove=True)
@@ -43,7 +50,7 @@ def test_a_backlog_frees_its_disk_as_it_goes(tmp_path: Path) -> None:
 
 def test_a_living_owner_says_which_segments_stay(tmp_path: Path) -> None:
     """Its begun lines are not even decoded, so the reader cannot know."""
-    source = SpoolSource(spooled(tmp_path))
+    source = SpoolSource(spooled(tmp_path), sign)
     rows = []
     while source.fill():
         rows += source.batch

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect
 from gateway.errors import ConfigError
 from gateway.ledger import migrations
 from gateway.ledger.store import GroupBy, RowRefused, Store, StoreUnavailable
-from gateway.ledger.tables import ENTRY, SCHEMA_VERSION, encode, to_row
+from gateway.ledger.tables import COLUMNS, ENTRY, SCHEMA_VERSION, SESSION, encode, to_row
 from gateway.types import Entry, Outcome, Usage
 from router_policies.types import ErrorClass
 from tests.ledger.samples import STARTED_NS, entry
@@ -21,7 +21,7 @@ def test_migrations_make_the_tables_that_queries_are_written_against(store: Stor
     """DDL and SQLModel agree on names, order, nullability and indexes."""
     engine = create_engine(database)
     inspector = inspect(engine)
-    for table in (ENTRY, SCHEMA_VERSION):
+    for table in (ENTRY, SCHEMA_VERSION, SESSION):
         made = [(c["name"], c["nullable"]) for c in inspector.get_columns(table.name)]
         assert made == [(c.name, c.nullable) for c in table.columns]
     assert {i["name"] for i in inspector.get_indexes("entry")} == {i.name for i in ENTRY.indexes}
@@ -61,11 +61,15 @@ def test_an_older_database_keeps_its_rows(
     store = Store(database)
     monkeypatch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
     assert store.migrate() == (1,)
-    store.insert([entry("a", cost_nano=1)])
+    first = to_row(encode(entry("a", cost_nano=1)))[: COLUMNS.index("cause")]
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute(f"INSERT INTO entry VALUES ({', '.join('?' * len(first))})", first)
+    connection.close()
     monkeypatch.undo()
     assert store.migrate() == tuple(version for version, _ in migrations.MIGRATIONS[1:])
     assert store.insert([entry("a", cost_nano=2), entry("b")]) == 1
     assert {e.call_id: e.cost_nano for e in store.last(9)} == {"a": 1, "b": 150_000}
+    assert store.last(9)[0] == entry("a", cost_nano=1)  # what came later has its default
     store.close()
 
 

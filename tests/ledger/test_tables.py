@@ -1,5 +1,7 @@
 """Entries as payloads in the spool and as rows."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.ledger.store import Store
 from gateway.ledger.tables import COLUMNS, encode, to_lost, to_row
-from gateway.types import Outcome
+from gateway.types import Outcome, Reach
 from tests.ledger.samples import entry
 
 BY_NAME = (
@@ -26,11 +28,28 @@ BY_POSITION = (
 )
 
 
-@pytest.mark.parametrize("payload", [BY_NAME, BY_POSITION])
-def test_payloads_of_every_version_are_read(payload: bytes, store: Store) -> None:
+WITH_EVIDENCE = (
+    BY_POSITION[:-1] + b',"found email","5e55","resp_1",[{"backend":"openai-main","zone":"us","local":false,'
+    b'"ceiling":"internal","privacy":"internal","masked":false,"permit":"a.1","digest":"d1","refused":false}],"",""]'
+)
+REACHED = Reach(
+    backend="openai-main",
+    zone="us",
+    local=False,
+    ceiling="internal",
+    privacy="internal",
+    permit="a.1",
+    digest="d1",
+)
+EVIDENCE = {"cause": "found email", "session": "5e55", "response_id": "resp_1", "reached": (REACHED,)}
+
+
+@pytest.mark.parametrize(("payload", "more"), [(BY_NAME, {}), (BY_POSITION, {}), (WITH_EVIDENCE, EVIDENCE)])
+def test_payloads_of_every_version_are_read(payload: bytes, more: dict[str, Any], store: Store) -> None:
     """A spool that an earlier version left behind holds money: whoever changes Entry keeps it readable."""
     assert store.insert_rows([to_row(payload)]) == 1
-    assert store.last(9) == [entry("a")]
+    assert store.last(9) == [entry("a", **more)]
+    assert encode(entry("a", **EVIDENCE)) == WITH_EVIDENCE
 
 
 @pytest.mark.parametrize(

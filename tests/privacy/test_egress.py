@@ -1,10 +1,13 @@
 """The door out: no permit, no socket. Counted at a listening socket, not at a mock."""
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,19 +15,45 @@ from msgspec.structs import replace
 
 from gateway.errors import ConfigError, EgressRefused
 from gateway.privacy import egress
-from gateway.privacy.egress import Door, GuardedTransport, assert_local, check
+from gateway.privacy.egress import (
+    Door,
+    GuardedTransport,
+    Outgoing,
+    Sealed,
+    assert_local,
+    check,
+    digest_of,
+)
 from router_policies.privacy import DEFAULT_SCALE
 from router_policies.types import ErrorClass, Permit, PrivacyClass, Zone
 
 OUTSIDE = Zone(name="rented", ceiling=PrivacyClass.INTERNAL)
 LOCAL = Zone(name="ours", ceiling=PrivacyClass.RESTRICTED, local=True)
-PERMIT = Permit(call_id="c1", backend="b", zone="rented", privacy=PrivacyClass.INTERNAL, policy="p@1")
+PERMIT = Permit(
+    id="c1.1",
+    call_id="c1",
+    backend="b",
+    zone="rented",
+    model="m",
+    privacy=PrivacyClass.INTERNAL,
+    policy="p@1",
+)
+CONTENT = b'{"messages":[{"role":"user","content":"hello"}]}'
+SEALED = Sealed(permit=PERMIT, digest=digest_of(CONTENT), until=math.inf)
+
+
+def sealed_with(**changes: Any) -> Sealed:
+    return replace(SEALED, permit=replace(PERMIT, **changes))
+
+
 BAD_PERMITS = {
     "none": None,
-    "another call": replace(PERMIT, call_id="c2"),
-    "another backend": replace(PERMIT, backend="b2"),
-    "another zone": replace(PERMIT, zone="ours"),
-    "above the ceiling": replace(PERMIT, privacy=PrivacyClass.CONFIDENTIAL),
+    "another call": sealed_with(call_id="c2"),
+    "another backend": sealed_with(backend="b2"),
+    "another zone": sealed_with(zone="ours"),
+    "another model": sealed_with(model="m2"),
+    "above the ceiling": sealed_with(privacy=PrivacyClass.CONFIDENTIAL),
+    "expired": replace(SEALED, until=0.0),
 }
 
 
@@ -73,36 +102,98 @@ async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def test_a_good_permit() -> None:
-    """A permit for this call, backend and zone, at the zone's ceiling, opens the door."""
-    check(PERMIT, call_id="c1", backend="b", zone=OUTSIDE)
+    """A permit for this call, backend, zone and model, at the zone's ceiling, opens the door."""
+    check(SEALED, call_id="c1", backend="b", zone=OUTSIDE, model="m", now=1e9)
 
 
 @pytest.mark.parametrize("permit", BAD_PERMITS)
 def test_bad_permits(permit: str) -> None:
     """One mismatch is enough; the refusal is an error that no route falls back on by mistake."""
     with pytest.raises(EgressRefused) as refused:
-        check(BAD_PERMITS[permit], call_id="c1", backend="b", zone=OUTSIDE)
+        check(BAD_PERMITS[permit], call_id="c1", backend="b", zone=OUTSIDE, model="m", now=0.0)
     assert (refused.value.error_class, refused.value.code) == (ErrorClass.REFUSED, "privacy_egress_refused")
 
 
 def test_a_local_zone_needs_none() -> None:
     """Our own machines are reached without a permit."""
-    check(None, call_id="c1", backend="b", zone=LOCAL)
+    check(None, call_id="c1", backend="b", zone=LOCAL, model="m", now=0.0)
 
 
 words = st.sampled_from(["a", "b", ""])
 classes = st.sampled_from(DEFAULT_SCALE.classes)
 
 
-@given(st.builds(Permit, call_id=words, backend=words, zone=words, privacy=classes, policy=words), classes)
-def test_never_above_the_ceiling(permit: Permit, ceiling: PrivacyClass) -> None:
-    """Any permit that passes is for this call, backend and zone and no higher than the ceiling."""
+permits = st.builds(
+    Permit, id=words, call_id=words, backend=words, zone=words, model=words, privacy=classes, policy=words
+)
+
+
+@given(permits, classes, st.integers(0, 3), st.integers(0, 3))
+def test_never_above_the_ceiling(permit: Permit, ceiling: PrivacyClass, until: int, now: int) -> None:
+    """Any permit that passes is for this call, backend, zone and model, valid, and not above the ceiling."""
+    sealed, zone = Sealed(permit=permit, digest="", until=until), Zone(name="a", ceiling=ceiling)
     try:
-        check(permit, call_id="a", backend="a", zone=Zone(name="a", ceiling=ceiling))
+        check(sealed, call_id="a", backend="a", zone=zone, model="a", now=now)
     except EgressRefused:
         return
-    assert (permit.call_id, permit.backend, permit.zone) == ("a", "a", "a")
+    assert (permit.call_id, permit.backend, permit.zone, permit.model) == ("a", "a", "a", "a")
     assert permit.privacy <= ceiling
+    assert now < until
+
+
+# --- the content ----------------------------------------------------------------------------------
+
+
+def outgoing(content: bytes, until: float = math.inf) -> Outgoing:
+    return Outgoing(endpoint="chat/completions", stream=False, content=content, until=until)
+
+
+def test_what_was_sealed_is_released() -> None:
+    """The content as it was classified, with the permit's model in it."""
+    door = Door(backend="b", zone=OUTSIDE, allowed=[])
+    body = door.release(outgoing(CONTENT).seal(PERMIT), "c1", "m", CONTENT)
+    assert body == b'{"model":"m",' + CONTENT[1:]
+    assert msgspec.json.decode(body) == {"model": "m", **msgspec.json.decode(CONTENT)}
+
+
+@given(st.integers(0, len(CONTENT) - 1), st.integers(1, 255))
+def test_no_other_content_is_released(place: int, flip: int) -> None:
+    """One bit anywhere that was not there when it was classified, and nothing leaves."""
+    other = bytearray(CONTENT)
+    other[place] ^= flip
+    door = Door(backend="b", zone=OUTSIDE, allowed=[])
+    with pytest.raises(EgressRefused, match="not what was classified"):
+        door.release(outgoing(CONTENT).seal(PERMIT), "c1", "m", bytes(other))
+
+
+def test_a_masked_content_has_a_seal_of_its_own() -> None:
+    """What leaves masked is classified as it is; neither content leaves on the permit of the other."""
+    masked = CONTENT.replace(b"hello", b"[[X]]")
+    door = Door(backend="b", zone=OUTSIDE, allowed=[])
+    door.release(outgoing(masked).seal(PERMIT), "c1", "m", masked)
+    for sealed, content in ((outgoing(masked), CONTENT), (outgoing(CONTENT), masked)):
+        with pytest.raises(EgressRefused):
+            door.release(sealed.seal(PERMIT), "c1", "m", content)
+
+
+def test_a_permit_expires() -> None:
+    """At each attempt the door looks at its clock: a retry after the deadline stays inside."""
+    now = 10.0
+    door = Door(backend="b", zone=OUTSIDE, allowed=[], clock=lambda: now)
+    sealed = outgoing(CONTENT, until=20.0).seal(PERMIT)
+    assert door.release(sealed, "c1", "m", CONTENT)
+    now = 20.0
+    with pytest.raises(EgressRefused, match="expired"):
+        door.release(sealed, "c1", "m", CONTENT)
+
+
+def test_at_home_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no permit is needed there is no digest either."""
+    monkeypatch.setattr(egress.hashlib, "sha256", None)
+    door = Door(backend="b", zone=LOCAL, allowed=[])
+    sealed = outgoing(CONTENT).seal(None)
+    assert sealed is None
+    assert door.release(sealed, "c1", "m", CONTENT).startswith(b'{"model":"m",')
 
 
 # --- sockets --------------------------------------------------------------------------------------
@@ -163,7 +254,7 @@ async def test_a_refused_connection_is_an_os_error(server: Server) -> None:
 
 async def test_admitted(client: httpx.AsyncClient, door: Door, server: Server) -> None:
     """With a permit, requests pass, also from tasks begun within."""
-    with door.admitted(PERMIT, "c1"):
+    with door.admitted(SEALED, "c1", "m"):
         assert (await client.get(server.url)).text == "ok"
         assert (await asyncio.create_task(client.get(server.url))).text == "ok"
     assert server.accepted == 1  # the connection was kept alive
@@ -179,7 +270,7 @@ async def test_not_admitted(client: httpx.AsyncClient, server: Server) -> None:
 @pytest.mark.parametrize("permit", BAD_PERMITS)
 async def test_not_admitted_with(permit: str, client: httpx.AsyncClient, door: Door, server: Server) -> None:
     """A permit for something else opens no socket and does not even get in."""
-    with pytest.raises(EgressRefused), door.admitted(BAD_PERMITS[permit], "c1"):
+    with pytest.raises(EgressRefused), door.admitted(BAD_PERMITS[permit], "c1", "m"):
         await client.get(server.url)
     assert server.accepted == 0
 
@@ -187,14 +278,14 @@ async def test_not_admitted_with(permit: str, client: httpx.AsyncClient, door: D
 async def test_another_backends_admission(client: httpx.AsyncClient, server: Server) -> None:
     """Being admitted at one door opens no other."""
     other = Door(backend="other", zone=OUTSIDE, allowed=[("127.0.0.1", server.port)])
-    with other.admitted(replace(PERMIT, backend="other"), "c1"), pytest.raises(EgressRefused):
+    with other.admitted(sealed_with(backend="other"), "c1", "m"), pytest.raises(EgressRefused):
         await client.get(server.url)
     assert server.accepted == 0
 
 
 async def test_a_live_connection_is_no_permit(client: httpx.AsyncClient, door: Door, server: Server) -> None:
     """Over a connection that is open already, the next request needs its permit all the same."""
-    with door.admitted(PERMIT, "c1"):
+    with door.admitted(SEALED, "c1", "m"):
         await client.get(server.url)
     with pytest.raises(EgressRefused):
         await client.get(server.url)
@@ -209,7 +300,7 @@ async def test_a_task_left_over(client: httpx.AsyncClient, door: Door, server: S
         await over.wait()
         return await client.get(server.url)
 
-    with door.admitted(PERMIT, "c1"):
+    with door.admitted(SEALED, "c1", "m"):
         task = asyncio.create_task(late())
     over.set()
     with pytest.raises(EgressRefused):
@@ -222,7 +313,7 @@ async def test_redirect(client: httpx.AsyncClient, door: Door, server: Server) -
     other = Server()
     await other.start()
     server.answer = f"HTTP/1.1 307 x\r\nlocation: {other.url}\r\ncontent-length: 0\r\n\r\n".encode()
-    with door.admitted(PERMIT, "c1"), pytest.raises(EgressRefused) as refused:
+    with door.admitted(SEALED, "c1", "m"), pytest.raises(EgressRefused) as refused:
         await client.get(server.url, follow_redirects=True)
     other.stop()
     assert (server.accepted, other.accepted) == (1, 0)

@@ -106,7 +106,13 @@ def test_only_candidates_outside_our_zones_carry_a_permit() -> None:
     own, rented = decided(SUPPORT, model="support-intents").candidates
     assert own.permit is None
     assert rented.permit == Permit(
-        call_id="call-1", backend="openai", zone="us-cloud", privacy=PrivacyClass.INTERNAL, policy="test@1"
+        id="call-1.2",
+        call_id="call-1",
+        backend="openai",
+        zone="us-cloud",
+        model="gpt-4o-mini",
+        privacy=PrivacyClass.INTERNAL,
+        policy="test@1",
     )
 
 
@@ -343,13 +349,16 @@ def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, sna
     assert request.features <= backend.features
     assert request.endpoint in backend.endpoints
     assert candidate.adapter in (None, "s@0123456789ab")
+    assert (candidate.ceiling, candidate.local) == (backend.zone.ceiling, backend.zone.local)
     assert candidate.permit == (
         None
         if backend.zone.local
         else Permit(
+            id=candidate.permit.id if candidate.permit else "",
             call_id=request.call_id,
             backend=backend.name,
             zone=backend.zone.name,
+            model=candidate.model,
             privacy=request.privacy,
             policy="p@1",
         )

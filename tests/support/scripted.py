@@ -15,7 +15,8 @@ from gateway.ledger.pricing import Override, PriceBook
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import Observers
-from gateway.parsing import parse
+from gateway.parsing import content_of, parse
+from gateway.privacy.egress import Outgoing
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers
 from gateway.resilience.retry import RetryBudget
@@ -102,8 +103,11 @@ class World:
             resilience=Resilience(**more),
         )
         request = parse("chat/completions", b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
+        outgoing = Outgoing(
+            endpoint=request.endpoint, stream=request.stream, content=content_of(request), until=0.0
+        )
         with self.recorder.record(_call(), request, decision) as record:
-            begun = await self.caller.first_answer(decision, request, record)
+            begun = await self.caller.first_answer(decision, outgoing, record)
             try:
                 record.answered_whole(begun.attempt, begun.answer.status, begun.answer.first)
                 record.completed()
@@ -126,7 +130,7 @@ class World:
         assert set(self.serving.values()) <= {0}
         assert self.metrics.in_flight.value == 0
         assert len(self.rows.settled) == rows
-        assert len(self.rows.begun) == sum(1 for row in self.rows.settled if row.attempts)
+        assert len(self.rows.begun) == sum(row.attempts for row in self.rows.settled)
 
     @property
     def row(self) -> Entry:

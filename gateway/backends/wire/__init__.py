@@ -19,7 +19,7 @@ from gateway.backends.wire.errors import (
 )
 from gateway.backends.wire.events import DONE, MAX_EVENT, first_data
 from gateway.backends.wire.meters import Meter, ResponsesMeter, StreamMeter, meter_for, stream_error
-from gateway.backends.wire.usage import answer_text, usage_of
+from gateway.backends.wire.usage import answer_id, answer_text, usage_of
 
 __all__ = [
     "CONTENT_POLICY_CODES",
@@ -29,6 +29,7 @@ __all__ = [
     "ResponsesMeter",
     "StreamMeter",
     "WireError",
+    "answer_id",
     "answer_text",
     "classify_status",
     "error_event",

@@ -14,7 +14,7 @@ import msgspec
 from gateway.backends.dialect import with_refusals
 from gateway.backends.wire.errors import error_event, is_error
 from gateway.backends.wire.events import MAX_EVENT, data_of, split
-from gateway.backends.wire.usage import UNREADABLE, Given, usage_of
+from gateway.backends.wire.usage import UNREADABLE, Given, answer_id, usage_of
 from gateway.errors import StreamBroken
 from gateway.types import Usage
 
@@ -44,6 +44,10 @@ class Meter(ABC):
         if len(self._rest) > MAX_EVENT:
             raise StreamBroken(f"one event is over {MAX_EVENT} bytes")
         return self._read(data[:end]) if end else b""
+
+    def response_id(self) -> str:
+        """The id that a later request may go on from; empty where this API has none."""
+        return ""
 
     @abstractmethod
     def _read(self, events: bytes) -> bytes:
@@ -186,6 +190,9 @@ class ResponsesMeter(Meter):
             self._last = chunk
             return chunk
         return super().feed(chunk)
+
+    def response_id(self) -> str:
+        return answer_id(self._opened)
 
     def broken(self, message: str) -> bytes:
         """A failed response, with the id and number that follow from what the client has seen.

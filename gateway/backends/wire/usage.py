@@ -69,6 +69,23 @@ def usage_of(body: bytes | msgspec.Raw) -> Usage | None:
     return given.meters() if given else None
 
 
+class _Named(msgspec.Struct):
+    id: str = ""
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+_LONGEST_ID = 256  # characters
+
+
+def answer_id(body: bytes | msgspec.Raw) -> str:
+    """The id of a whole JSON answer; empty where it has none that can be kept."""
+    try:
+        found = _decode_named(body).id
+    except UNREADABLE:
+        return ""
+    return found if len(found) <= _LONGEST_ID and found.isascii() and found.isprintable() else ""
+
+
 class _Message(msgspec.Struct):
     content: str | None = None
 

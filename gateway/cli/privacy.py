@@ -1,0 +1,13 @@
+"""`headgate privacy …`: what the privacy rules do, and what they did."""
+
+import typer
+
+from gateway.cli import audit
+
+app = typer.Typer(no_args_is_help=True, help="Privacy: detectors and evidence.")
+app.command("audit")(audit.audit)
+
+
+@app.callback()
+def _privacy() -> None:
+    """Privacy: detectors and evidence."""
