@@ -24,7 +24,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from gateway.admission import Keys
+from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
 from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
@@ -86,7 +86,7 @@ class Pipeline:
         *,
         keys: Keys,
         classifier: Classifier,
-        policy: Callable[[], CompiledPolicy],
+        policy: Callable[[str, str], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
         caller: Caller,
         recorder: Recorder,
@@ -94,7 +94,10 @@ class Pipeline:
         permit_s: float = 600.0,
         holds: Holds | None = None,
     ) -> None:
-        """A permit expires `permit_s` after its request was classified. Without `holds`: no budgets."""
+        """`policy` gives the one that decides, by the ids of the call and of its key.
+
+        A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
+        """
         self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
@@ -104,6 +107,7 @@ class Pipeline:
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
+        check_model(principal, request.model)
         classify = partial(
             self._classifier.classify,
             floor=principal.privacy_floor,
@@ -117,13 +121,14 @@ class Pipeline:
             recalled = await self._sessions.recall(
                 own, team=principal.team, session=incoming.session, previous=request.previous
             )
-        policy = self._policy()
+        policy = self._policy(incoming.call_id, principal.key_id)
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
             request = replace(request, masked=await mask(request.body, own, classify))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
         verdict = decide(policy, facts, self._snapshot())
+        check_route(principal, verdict.route)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
             await self._sessions.rise(recalled.session, verdict.privacy)
         call = Call(

@@ -141,7 +141,7 @@ class World:
         self.pipeline = Pipeline(
             keys=Keys([(hash_key("sk"), Principal(key_id="k", team="t"))]),
             classifier=Classifier([StructuredDetector()]),
-            policy=lambda: policy,
+            policy=lambda *_: policy,
             snapshot=lambda: self.snapshot,
             caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
