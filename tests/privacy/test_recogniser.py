@@ -16,6 +16,7 @@ from gateway.privacy.recogniser.spans import OVERLAP, TYPES, Span, merged, piece
 from gateway.privacy.recogniser.tagger import MODEL, Tagger
 from gateway.privacy.recogniser.tokens import encode
 
+# Made by `held_out(320)` of benchmarks/recogniser/measure.py.
 HELD_OUT = json.loads((Path(__file__).parent / "recogniser_held_out.json").read_text(encoding="utf-8"))
 TAGGER = Tagger()
 

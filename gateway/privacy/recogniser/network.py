@@ -51,7 +51,8 @@ class Network:
     def _forward(self, rows: Rows) -> Array:
         x: Array = self._arrays["table"][rows].sum(1)
         for i, dilation in enumerate(self._dilations):
-            x = x + np.maximum(self._convolve(self._normed(x, i), i, dilation), 0)
+            y = self._convolve(self._normed(x, i), i, dilation)
+            x += np.maximum(y, 0, out=y)
         scores = (
             self._normed(x, len(self._dilations)) @ self._arrays["out.weight"].T + self._arrays["out.bias"]
         )
@@ -60,12 +61,20 @@ class Network:
         return result
 
     def _normed(self, x: Array, i: int) -> Array:
-        x = x - x.mean(1, keepdims=True)
-        x /= np.sqrt((x * x).mean(1, keepdims=True) + _EPSILON)
-        return x * self._arrays[f"norm{i}.weight"] + self._arrays[f"norm{i}.bias"]
+        y: Array = x - x.mean(1, keepdims=True)
+        spread = np.einsum("ij,ij->i", y, y) / np.float32(y.shape[1])
+        y *= (1 / np.sqrt(spread + _EPSILON))[:, None]
+        y *= self._arrays[f"norm{i}.weight"]
+        y += self._arrays[f"norm{i}.bias"]
+        return y
 
     def _convolve(self, x: Array, i: int, dilation: int) -> Array:
-        padded = np.pad(x, ((dilation, dilation), (0, 0)))
-        count = len(x)
-        wide = np.concatenate([padded[k * dilation : k * dilation + count] for k in range(3)], axis=1)
-        return wide @ self._arrays[f"layer{i}.weight"] + self._arrays[f"layer{i}.bias"]
+        """Beyond both ends there is nothing, zeros."""
+        count, width = x.shape
+        wide = np.zeros((count, 3 * width), np.float32)
+        wide[dilation:, :width] = x[:-dilation]
+        wide[:, width : 2 * width] = x
+        wide[:-dilation, 2 * width :] = x[dilation:]
+        y: Array = wide @ self._arrays[f"layer{i}.weight"]
+        y += self._arrays[f"layer{i}.bias"]
+        return y
