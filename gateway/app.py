@@ -22,7 +22,7 @@ from gateway.admission import Keys
 from gateway.api import admin, errors
 from gateway.api.auth import Right, any_key
 from gateway.api.body_limit import BodyLimit
-from gateway.api.desk import Desk, reading
+from gateway.api.desk import REFUSALS, Desk, reading
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
 from gateway.api.privacy import privacy_router
@@ -226,8 +226,13 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
     api.include_router(admin.admin_router(desk, fleet))
-    api.include_router(reports_router(reading(desk, Right.READ_COSTS), FinanceDesk(ledger.store, settings)))
-    api.include_router(privacy_router(reading(desk), ledger.store, keyring, settings.scale))
+    api.include_router(
+        reports_router(reading(desk, Right.READ_COSTS), FinanceDesk(ledger.store, settings)),
+        responses=REFUSALS,
+    )
+    api.include_router(
+        privacy_router(reading(desk), ledger.store, keyring, settings.scale), responses=REFUSALS
+    )
     return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 
 

@@ -16,12 +16,17 @@ Form = Literal["json", "csv", "xlsx", "parquet"]
 Text = Annotated[str, Query(max_length=200)]
 
 
+def _of_type(*types: str) -> dict[int | str, dict[str, Any]]:
+    """How the API's description names what an answer may be."""
+    return {200: {"description": "The report.", "content": {name: {} for name in types}}}
+
+
 def reports_router(admit: Callable[[Request], Principal], desk: Desk) -> APIRouter:
     """`admit` lets those in who may see what everybody spends."""
     router = APIRouter(prefix="/admin/reports", tags=["reports"])
     Finance = Annotated[Principal, Depends(admit)]
 
-    @router.get("/breakeven.svg")
+    @router.get("/breakeven.svg", response_class=Response, responses=_of_type("image/svg+xml"))
     def chart(
         _: Finance,
         replica: Text,
@@ -37,7 +42,7 @@ def reports_router(admit: Callable[[Request], Principal], desk: Desk) -> APIRout
         )
         return Response(_answered(lambda: desk.breakeven_svg(asked)), media_type="image/svg+xml")
 
-    @router.get("/{name}")
+    @router.get("/{name}", response_class=Response, responses=_of_type(*MEDIA_TYPES.values()))
     def report(
         _: Finance,
         name: Name,

@@ -63,9 +63,8 @@ def explain(
         privacy=privacy or None,
     )
     snapshot = Snapshot(down=frozenset(down or ()))
-    told = asyncio.run(
-        explain_request(policy, asked, build_classifier(settings, build_detectors(settings)), snapshot)
-    )
+    classifier = build_classifier(settings, build_detectors(settings))
+    told = asyncio.run(explain_request(policy, asked, classifier, snapshot))
     if as_json:
         Console().print_json(data=told)
     else:
