@@ -39,7 +39,7 @@ bench: ## Run every benchmark suite but the soak; `make bench-NAME` runs one
 
 bench-%: $(READY)
 	@mkdir -p benchmarks/out
-	@$(BIN)/python benchmarks/$*.py
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks $(BIN)/python -P -m benchmarks.$* $(ARGS)
 
 fuzz: $(READY) ## Byte-level fuzz of the gateway's wire (SECONDS=600, SEED=…)
 	@$(BIN)/python -m tests.dataplane.fuzz $(or $(SECONDS),600) $(SEED)

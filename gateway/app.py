@@ -24,6 +24,7 @@ from gateway.api.auth import admin_key, any_key
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
 from gateway.api.privacy import privacy_router
+from gateway.api.reports import reports_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
@@ -33,6 +34,7 @@ from gateway.calls import Caller, Upstream
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ConfigError
+from gateway.finance.desk import Desk
 from gateway.fleet import Fleet
 from gateway.holds import Holds
 from gateway.ledger.budgets.budget import Budget, Period, Scope
@@ -170,6 +172,7 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
     api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
+    api.include_router(reports_router(admin_key(keys), Desk(ledger.store, settings)))
     api.include_router(privacy_router(admin_key(keys), ledger.store, keyring, settings.scale))
     return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
 
@@ -217,9 +220,14 @@ def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
         raise ConfigError(error.source, error.problems) from error
 
 
+def build_detectors(settings: Settings) -> Sequence[Detector]:
+    """What the configuration switches on."""
+    return [StructuredDetector(settings.privacy.classes, settings.scale)]
+
+
 def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
     privacy, scale = settings.privacy, settings.scale
-    found = [StructuredDetector(privacy.classes, scale)] if detectors is None else detectors
+    found = build_detectors(settings) if detectors is None else detectors
     return Classifier(found, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments)
 
 

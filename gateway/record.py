@@ -119,6 +119,8 @@ class Record:
         if entry.response_id:
             self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
+        if self._request.masked is not None:
+            self._request.masked.vault.clear()
 
     # What happens, in the order in which it may.
 
@@ -180,6 +182,12 @@ class Record:
     def interrupted(self) -> None:
         self._outcome = Outcome.INTERRUPTED
 
+    def unrestored(self, count: int) -> None:
+        """So many placeholders of a masked answer could not be given their values."""
+        self._parts.observers.metrics.counter(
+            "headgate_placeholders_unrestored", "Placeholders in answers without their values."
+        ).inc(count)
+
     def headers(self) -> dict[str, str]:
         """The `x-headgate-…` headers, with what is known by now."""
         candidate, verdict = self._latest, self._verdict
@@ -196,6 +204,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
+            if candidate.masked and self._request.masked is not None:
+                headers["x-headgate-masked"] = str(len(self._request.masked.vault))
         if self.held is not None:
             headers["x-headgate-budget-used"] = f"{self.held.used:.3f}"
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
@@ -343,13 +353,14 @@ class Record:
 
 
 def _reach(candidate: Candidate, sealed: Sealed | None, privacy: PrivacyClass) -> Reach:
-    """What the row says of an attempt; `privacy` is the request's class, where no permit names one."""
+    """What the row says of an attempt; `privacy` is the request's class."""
     return Reach(
         backend=candidate.backend,
         zone=candidate.zone,
         local=candidate.local,
         ceiling=candidate.ceiling.label,
-        privacy=(privacy if sealed is None else sealed.permit.privacy).label,
+        privacy=(privacy if candidate.privacy is None else candidate.privacy).label,
+        masked=candidate.masked,
         permit="" if sealed is None else sealed.permit.id,
         digest="" if sealed is None else sealed.digest,
     )

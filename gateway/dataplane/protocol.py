@@ -45,6 +45,7 @@ READ_HEADERS = frozenset(
         b"authorization",
         b"x-api-key",
         b"x-headgate-privacy",
+        b"x-headgate-session",
         b"x-headgate-tags",
         b"content-length",
         b"expect",
