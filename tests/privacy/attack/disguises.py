@@ -168,7 +168,8 @@ DISGUISES: Mapping[str, Disguise] = {
     "full width in JSON in a string": Disguise(_both(_full_width, _in_json)),
     "zero-width in JSON in a string": Disguise(_both(_between("\u200b"), _in_json)),
     "base64 lines in JSON in a string": Disguise(
-        _both(_padded, lambda text: base64.encodebytes(text.encode()).decode(), _in_json)
+        _both(_padded, lambda text: base64.encodebytes(text.encode()).decode(), _in_json),
+        EVERY - {"es_nie"},  # which is so short that one line has all of it
     ),
     # Layers
     "percent twice": Disguise(_both(_percent, _percent)),

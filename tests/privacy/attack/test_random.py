@@ -74,7 +74,7 @@ def _put(node: Any, hidden: str, *, as_key: bool) -> Any:
 # Not the strategies do: the gateway draws its call ids in a thread of its own.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @settings(
-    max_examples=400,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
