@@ -109,13 +109,17 @@ class StructuredDetector:
     def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
         parted = _part(raw)
-        matching = SURVEY.matching(raw)
-        matching_parted = matching if parted is raw else SURVEY.matching(parted)
+        places = SURVEY.matching(raw)
+        encoded = len(SCANS) in places
+        if parted is not raw:
+            also = SURVEY.matching(parted)
+            places = [n for n, (_, is_parted) in enumerate(SCANS) if n in (also if is_parted else places)]
         found: list[Finding] = []
-        for place, (scan, is_parted) in enumerate(SCANS):
-            if place in (matching_parted if is_parted else matching):
+        for place in places:
+            if place < len(SCANS):
+                scan, is_parted = SCANS[place]
                 found += self._matches(scan, parted if is_parted else raw)
-        return found, len(SCANS) in matching
+        return found, encoded
 
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
         place = 0
@@ -174,9 +178,9 @@ def _part(raw: bytes) -> bytes:
 def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:
     """The alternative that matched, and where: its group is the one that is set."""
     for group, alternative in enumerate(scan.alternatives, 1):
-        start = match.start(group)
+        start, end = match.span(group)
         if start >= 0:
-            return alternative, start, match.end(group)
+            return alternative, start, end
     raise AssertionError("each alternative has a group")
 
 
