@@ -108,13 +108,13 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         check_model(principal, request.model)
-        classify = partial(
-            self._classifier.classify,
+        asked = (*incoming.privacy, *request.asked_privacy)
+        own = await self._classifier.classify(
+            request.body,
             floor=principal.privacy_floor,
-            asked=(*incoming.privacy, *request.asked_privacy),
+            asked=asked,
             may_lower=principal.may_lower_privacy,
         )
-        own = await classify(request.body)
         if incoming.session is None and request.previous is None:
             recalled = Recalled(classification=own)
         else:
@@ -124,6 +124,12 @@ class Pipeline:
         policy = self._policy(incoming.call_id, principal.key_id)
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
+            classify = partial(
+                self._classifier.classify,
+                floor=principal.privacy_floor,
+                asked=asked,
+                may_lower=principal.may_lower_privacy,
+            )
             request = replace(request, masked=await mask(request.body, own, classify))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
@@ -156,17 +162,21 @@ class Pipeline:
 
     def _outgoing(self, request: Request, recalled: Recalled) -> Outgoing:
         """Encoded now, while it is what was classified: bytes do not change any more."""
-        encoded = partial(
-            Outgoing,
+        outgoing = Outgoing(
             endpoint=request.endpoint,
             stream=request.stream,
+            content=content_of(request),
             until=time.monotonic() + self._permit_s,
+            privacy=recalled.classification.privacy,
         )
-        masked = None
-        if request.masked is not None:
-            content = content_of(replace(request, body=request.masked.body))
-            masked = encoded(content=content, privacy=max(request.masked.privacy, recalled.past))
-        return encoded(content=content_of(request), privacy=recalled.classification.privacy, masked=masked)
+        if request.masked is None:
+            return outgoing
+        masked = replace(
+            outgoing,
+            content=content_of(replace(request, body=request.masked.body)),
+            privacy=max(request.masked.privacy, recalled.past),
+        )
+        return replace(outgoing, masked=masked)
 
     async def _withholds_model(self, request: Request, floor: PrivacyClass, found: Classification) -> bool:
         """Whether the model's name is one of the places where detectors find something, or cannot tell."""

@@ -32,6 +32,8 @@ _SHOWN = (
     "signature",
 )
 
+_LATEST_NS = (1 << 63) - 1
+
 
 def privacy_router(
     admit: Callable[[Request], Principal], store: Store, keys: Keyring, scale: Scale
@@ -71,10 +73,11 @@ def _shown(entry: Entry, keys: Keyring) -> dict[str, Any]:
 
 
 def _ns(moment: datetime | None) -> int | None:
+    """Unix time, or the nearest that 64 bits can hold: requests lie in between."""
     if moment is None:
         return None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp()) * 10**9 + aware.microsecond * 1000
+    return max(0, min(int(aware.timestamp()) * 10**9 + aware.microsecond * 1000, _LATEST_NS))
 
 
 def _label(privacy: str | None, scale: Scale) -> str | None:
