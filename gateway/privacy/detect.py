@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gateway.errors import ConfigError
 from gateway.privacy.encoded import decode
 from gateway.privacy.fold import fold, origins
-from gateway.privacy.patterns import CLASSES, SCANS, SIGNS, SURVEY
+from gateway.privacy.patterns import CLASSES, MARKS, SCANS, SIGNS, SURVEY
 from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
@@ -108,6 +108,8 @@ class StructuredDetector:
 
     def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
+        if not MARKS.search(raw):
+            return [], False
         parted = _part(raw)
         places = SURVEY.matching(raw)
         encoded = len(SCANS) in places
