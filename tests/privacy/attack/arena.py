@@ -35,10 +35,11 @@ OUTSIDE = ("rented", "partner")
 ANY_ERROR = ["connection", "timeout", "rate_limit", "server_error", "not_found", "refused", "content_policy"]
 HOME, SPARE = {"backend": "home", "model": "home-model"}, {"backend": "spare", "model": "home-model"}
 RENTED, PARTNER = {"backend": "rented"}, {"backend": "partner"}
+MASKED = RENTED | {"mask": True}  # gets what is left when all that was found is taken out
 PERSISTENT = {"attempts": 2, "on": ["connection", "timeout", "rate_limit", "server_error"], "backoff_ms": 1}
 
 
-def route(tag: str, *targets: Mapping[str, str], **more: Any) -> dict[str, Any]:
+def route(tag: str, *targets: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"name": tag, "match": {"tags": [tag]}, "targets": [*targets], "fallback_on": ANY_ERROR} | more
 
 
@@ -52,6 +53,9 @@ LEAKY = {
     "hedge": route("hedge", HOME, RENTED, hedge={"after_ms": 1}),
     "hedge-outside": route("hedge-outside", RENTED, PARTNER, HOME, hedge={"after_ms": 1}),
     "deadline": route("deadline", HOME, RENTED, deadline_s=5),
+    "masked": route("masked", MASKED, HOME),
+    "masked-fallback": route("masked-fallback", HOME, MASKED, RENTED),
+    "masked-hedge": route("masked-hedge", HOME, MASKED, hedge={"after_ms": 1}),
 }
 """Tag -> a route that leads outside whatever the class. No policy with one of them loads."""
 TRANSLATED = "translated"  # the same through litellm, which takes seconds to load: only where it is asked for
@@ -300,6 +304,10 @@ class Arena:
             assert answer.headers["x-headgate-backend"] in ("home", "spare")
         else:
             assert answer.status >= 400
+
+    def assert_masked(self, canary: Canary) -> None:
+        """What of this request went outside, if anything did, does not hold the canary in any form."""
+        assert not held(self.news_outside(), [canary.text]), f"a {canary.kind} went outside unmasked"
 
     def assert_clean(self) -> None:
         """No canary is in anything that left the gateway or that it wrote; no unknown door was opened."""
