@@ -17,16 +17,14 @@ Errors leave as ApiError; the data plane renders them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
-from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
 from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
@@ -36,18 +34,15 @@ from gateway.parsing import Request, content_of, parse
 from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
-from gateway.privacy.placeholders import Vault
-from gateway.privacy.restore import Restoration
 from gateway.privacy.sessions import Recalled, Sessions
 from gateway.record import Attempt, Record, Recorder
+from gateway.replies import Reply, Restoring
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Feature, PrivacyClass, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, PrivacyClass, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
-
-_JSON = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA})
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,22 +57,6 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     session: str | None = None  # x-headgate-session
     tags: frozenset[str] = frozenset()  # x-headgate-tags
     traceparent: str = ""
-
-
-class Reply(Protocol):
-    """The way back to the client."""
-
-    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
-
-    def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of a stream, which `write` goes on with."""
-        ...
-
-    def write(self, chunk: bytes) -> None: ...
-
-    def drawn_from(self, source: Source | None) -> None:
-        """What is written comes from `source`: to be paused while the client reads too slowly."""
-        ...
 
 
 class Pipeline:
@@ -218,45 +197,13 @@ class Pipeline:
             raise _upstream_failed(error, record) from error
         try:
             if begun.attempt.candidate.masked and request.masked is not None:
-                reply = _Restoring(reply, request, request.masked.vault, record)
+                reply = Restoring(reply, request, request.masked.vault, record)
             if request.stream:
                 await _pass_stream(request, begun.attempt, begun.answer, reply, record)
             else:
                 _pass_whole(begun.attempt, begun.answer, reply, record)
         finally:
             await begun.aclose()
-
-
-class _Restoring:
-    """The way back to the client for the answer to a masked request: a Reply that puts the values back."""
-
-    def __init__(self, reply: Reply, request: Request, vault: Vault, record: Record) -> None:
-        self._reply, self._record, self._counted = reply, record, 0
-        json_text = not _JSON.isdisjoint(request.features)
-        self._restoration = Restoration(request.endpoint, vault, json_text=json_text)
-
-    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self._reply.whole(status, headers, self._restoration.whole(body))
-        self._count()
-
-    def start(self, status: int, headers: Mapping[str, str]) -> None:
-        self._reply.start(status, headers)
-
-    def write(self, chunk: bytes) -> None:
-        """Whole events, as all that a meter gives."""
-        events = self._restoration.events(chunk)
-        if events:
-            self._reply.write(events)
-        self._count()
-
-    def drawn_from(self, source: Source | None) -> None:
-        self._reply.drawn_from(source)
-
-    def _count(self) -> None:
-        new = self._restoration.unrestored - self._counted
-        if new:
-            self._counted += new
-            self._record.unrestored(new)
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:
