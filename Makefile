@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve bench fuzz lock clean
+.PHONY: help setup demo test check format serve bench fuzz attack lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ bench: ## Run every benchmark suite but the soak; `make bench-NAME` runs one
 
 bench-%: $(READY)
 	@mkdir -p benchmarks/out
-	@$(BIN)/python benchmarks/$*.py
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks $(BIN)/python -P -m benchmarks.$* $(ARGS)
 
 fuzz: $(READY) ## Byte-level fuzz of the gateway's wire (SECONDS=600, SEED=…)
 	@$(BIN)/python -m tests.dataplane.fuzz $(or $(SECONDS),600) $(SEED)
+
+attack: $(READY) ## Every canary, field, disguise and path out against the gateway, about 10 minutes
+	@$(BIN)/python -m tests.privacy.attack
 
 lock: $(READY) ## Resolve the dependencies anew into deploy/lock/
 	@$(BIN)/pip install -q uv && PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/lock/update.sh

@@ -67,7 +67,8 @@ class Replica:
         self.name = name
         self._root = base_url.rstrip("/").removesuffix("/v1")
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client, self._owned = client or httpx.AsyncClient(), client is None
+        # A proxy of the environment would be a way out, for the key as well.
+        self._client, self._owned = client or httpx.AsyncClient(trust_env=False), client is None
 
     async def aclose(self) -> None:
         if self._owned:

@@ -1,4 +1,6 @@
-"""What one request's ledger row costs, and how fast a backlog is worked off. Run: `make bench-ledger`.
+"""What one request's ledger row costs, how fast a backlog is worked off, and what a month's report takes.
+
+Run: `make bench-ledger`; ten million requests take 20 GB of disk and a quarter of an hour for each database.
 
 The database is a SQLite file and, where HEADGATE_TEST_POSTGRES names one, a PostgreSQL database whose ledger
 tables are dropped first. It is filled by adopting the spool of a process that is gone (`ingest_per_s`). Then
@@ -9,9 +11,12 @@ calls begin and settle at a set rate while the ledger's thread drains them:
     request_us             the whole process's CPU for a request: the sum of the three
     begin_p99_us           wall clock, which a busy machine makes longer; settle_p99_us likewise
 
-CPU figures are the lowest of several rounds, those of wall clock their medians.
+CPU figures are the lowest of several rounds, those of wall clock their medians. `load/month.py` says what
+the figures of a month are; `make bench-ledger ARGS="--rows 1000000"` makes
+it smaller than ten million.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -24,10 +29,12 @@ from itertools import count, islice
 from pathlib import Path
 
 import msgspec
+from load.month import month
 from sqlalchemy import create_engine, text
 
 from gateway.ledger import Ledger
 from gateway.ledger.spool import BEGUN, SETTLED, Writer, claim
+from gateway.ledger.store import Store
 from gateway.ledger.tables import encode
 from gateway.types import Entry, Outcome, Usage
 
@@ -146,15 +153,36 @@ def suite(url: str) -> dict[str, float]:
     return {name: round(value, 2) for name, value in figures.items()}
 
 
+def month_suite(url: str, rows: int) -> dict[str, float]:
+    store = Store(url)
+    store.migrate()
+    figures = month(store, TEMPLATE, rows)
+    store.close()
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def emptied(url: str) -> str:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description="The ledger's suite.")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="requests in the month")
+    parser.add_argument("--month-only", action="store_true", help="leave out what one request costs")
+    asked = parser.parse_args()
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        figures = suite(f"sqlite:///{folder}/ledger.db")
+        if not asked.month_only:
+            figures |= suite(f"sqlite:///{folder}/ledger.db")
+        figures |= month_suite(f"sqlite:///{folder}/month.db", asked.rows)
     if postgres := os.environ.get("HEADGATE_TEST_POSTGRES", ""):
-        engine = create_engine(postgres)
-        with engine.begin() as connection:
-            connection.execute(text("DROP TABLE IF EXISTS entry, schema_version"))
-        engine.dispose()
-        figures |= {f"postgresql_{name}": value for name, value in suite(postgres).items()}
+        found = {} if asked.month_only else suite(emptied(postgres))
+        found |= month_suite(emptied(postgres), asked.rows)
+        figures |= {f"postgresql_{name}": value for name, value in found.items()}
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version.split()[0]}
     line = json.dumps({"suite": "ledger", "figures": figures, "machine": machine})
     OUT.parent.mkdir(exist_ok=True)

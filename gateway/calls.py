@@ -130,11 +130,12 @@ class Caller:
     async def _ask(
         self, backend: Backend, candidate: Candidate, request: Outgoing, record: Record
     ) -> tuple[Attempt, Answer]:
+        outgoing = request.masked_for(candidate.permit) if candidate.masked else request
         breaker = self.breakers[candidate.backend]
         if not breaker.admits(monotonic()):
             message = f"backend {candidate.backend} kept failing and is left alone for now"
             raise BackendError(ErrorClass.CONNECTION, message, status=503)
-        sealed = request.seal(candidate.permit)
+        sealed = outgoing.seal(candidate.permit)
         try:
             attempt = record.attempt(candidate, sealed)
         except ApiError:
@@ -146,7 +147,7 @@ class Caller:
                     call_id=record.call_id,
                     endpoint=request.endpoint,
                     model=candidate.model,
-                    content=request.content,
+                    content=outgoing.content,
                     stream=request.stream,
                     permit=sealed,
                 )

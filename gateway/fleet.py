@@ -20,6 +20,7 @@ from adapters.registry import Registry
 from adapters.replica import Replica
 from adapters.store import DEFAULT_MAX_RANK, ArtifactStore
 from adapters.tables import create_tables
+from gateway.privacy.egress import local_client
 from gateway.settings import Settings, VllmSettings
 from router_policies.types import Snapshot
 
@@ -42,8 +43,10 @@ class Fleet:
         own = {name: b for name, b in settings.backends.items() if isinstance(b, VllmSettings)}
         # Not the ledger's engine: that one's transactions are made for a single writer thread.
         self._engine = create_engine(settings.database_url)
+        self._clients = {name: local_client(name, settings.zone_of(b), b.url) for name, b in own.items()}
         self._replicas = Replicas(
-            Replica(name, b.url, api_key=b.api_key.get_secret_value()) for name, b in own.items()
+            Replica(name, b.url, api_key=b.api_key.get_secret_value(), client=self._clients[name])
+            for name, b in own.items()
         )
         self._registry = Registry(self._engine)
         ranks = [b.max_lora_rank for b in own.values()]
@@ -81,6 +84,8 @@ class Fleet:
                 with suppress(asyncio.CancelledError):
                     await loop
             await self._replicas.aclose()
+            for client in self._clients.values():
+                await client.aclose()
             self._engine.dispose()
 
     async def release(self, folder: Path, *, by: str) -> Release:

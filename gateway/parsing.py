@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest
+from gateway.privacy.mask import Masked
 from router_policies.types import Feature
 
 REQUIRED = {
@@ -57,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None = None  # the id of the response that it goes on from
     asked_privacy: tuple[str, ...] = ()  # metadata["x-headgate-privacy"]
     tags: frozenset[str] = frozenset()  # metadata["x-headgate-tags"], comma-separated
+    masked: Masked | None = None
 
 
 def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:

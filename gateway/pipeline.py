@@ -4,6 +4,7 @@
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
     recall    what the conversation has been; its class never falls   privacy/sessions.py
+    mask      where the policy may want it: what can be taken out     privacy/mask.py, restore.py
     decide    a pure function of policy, facts and fleet snapshot     router_policies/decide.py
     hold      what it may cost, in the budgets that cover it          holds.py, ledger/budgets/
     call      candidates in order, with retries and hedges, each      calls.py, resilience/
@@ -17,9 +18,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
@@ -32,14 +35,19 @@ from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import Request, content_of, parse
 from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
+from gateway.privacy.mask import mask
+from gateway.privacy.placeholders import Vault
+from gateway.privacy.restore import Restoration
 from gateway.privacy.sessions import Recalled, Sessions
 from gateway.record import Attempt, Record, Recorder
-from gateway.types import Call, Principal
+from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, Feature, PrivacyClass, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
+
+_JSON = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA})
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +85,7 @@ class Pipeline:
         self,
         *,
         keys: Keys,
-        classifier: Classifier,
+        classifier_of: Callable[[str], Classifier],
         policy: Callable[[str, str], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
         caller: Caller,
@@ -86,11 +94,11 @@ class Pipeline:
         permit_s: float = 600.0,
         holds: Holds | None = None,
     ) -> None:
-        """`policy` gives the one that decides, by the ids of the call and of its key.
+        """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key.
 
         A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
         """
-        self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
+        self._keys, self._classifier_of, self._policy, self._snapshot = keys, classifier_of, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
 
@@ -100,27 +108,27 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         check_model(principal, request.model)
-        own = await self._classifier.classify(
-            request.body,
+        classifier = self._classifier_of(principal.team)
+        classify = partial(
+            classifier.classify,
             floor=principal.privacy_floor,
             asked=(*incoming.privacy, *request.asked_privacy),
             may_lower=principal.may_lower_privacy,
         )
+        own = await classify(request.body)
         if incoming.session is None and request.previous is None:
             recalled = Recalled(classification=own)
         else:
             recalled = await self._sessions.recall(
                 own, team=principal.team, session=incoming.session, previous=request.previous
             )
-        # Encoded now, while it is what was classified: bytes do not change any more.
-        outgoing = Outgoing(
-            endpoint=request.endpoint,
-            stream=request.stream,
-            content=content_of(request),
-            until=time.monotonic() + self._permit_s,
-        )
+        policy = self._policy(incoming.call_id, principal.key_id)
+        above = policy.masks_above
+        if own.places and above is not None and recalled.classification.privacy > above:
+            request = replace(request, masked=await mask(request.body, own, classify))
+        outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
-        verdict = decide(self._policy(incoming.call_id, principal.key_id), facts, self._snapshot())
+        verdict = decide(policy, facts, self._snapshot())
         check_route(principal, verdict.route)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
             await self._sessions.rise(recalled.session, verdict.privacy)
@@ -131,6 +139,7 @@ class Pipeline:
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
+            model_withheld=await _withholds_model(classifier, request, principal.privacy_floor, own),
             session=recalled.session,
         )
         with self._recorder.record(call, request, verdict) as record:
@@ -145,6 +154,20 @@ class Pipeline:
                 await self._answer(verdict, request, outgoing, reply, record)
             else:
                 await self._answer_by(clock + deadline_s, verdict, request, outgoing, reply, record)
+
+    def _outgoing(self, request: Request, recalled: Recalled) -> Outgoing:
+        """Encoded now, while it is what was classified: bytes do not change any more."""
+        encoded = partial(
+            Outgoing,
+            endpoint=request.endpoint,
+            stream=request.stream,
+            until=time.monotonic() + self._permit_s,
+        )
+        masked = None
+        if request.masked is not None:
+            content = content_of(replace(request, body=request.masked.body))
+            masked = encoded(content=content, privacy=max(request.masked.privacy, recalled.past))
+        return encoded(content=content_of(request), privacy=recalled.classification.privacy, masked=masked)
 
     async def _answer_by(
         self,
@@ -178,12 +201,56 @@ class Pipeline:
         except BackendError as error:
             raise _upstream_failed(error, record) from error
         try:
+            if begun.attempt.candidate.masked and request.masked is not None:
+                reply = _Restoring(reply, request, request.masked.vault, record)
             if request.stream:
                 await _pass_stream(request, begun.attempt, begun.answer, reply, record)
             else:
                 _pass_whole(begun.attempt, begun.answer, reply, record)
         finally:
             await begun.aclose()
+
+
+class _Restoring:
+    """The way back to the client for the answer to a masked request: a Reply that puts the values back."""
+
+    def __init__(self, reply: Reply, request: Request, vault: Vault, record: Record) -> None:
+        self._reply, self._record, self._counted = reply, record, 0
+        json_text = not _JSON.isdisjoint(request.features)
+        self._restoration = Restoration(request.endpoint, vault, json_text=json_text)
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self._reply.whole(status, headers, self._restoration.whole(body))
+        self._count()
+
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        self._reply.start(status, headers)
+
+    def write(self, chunk: bytes) -> None:
+        """Whole events, as all that a meter gives."""
+        events = self._restoration.events(chunk)
+        if events:
+            self._reply.write(events)
+        self._count()
+
+    def drawn_from(self, source: Source | None) -> None:
+        self._reply.drawn_from(source)
+
+    def _count(self) -> None:
+        new = self._restoration.unrestored - self._counted
+        if new:
+            self._counted += new
+            self._record.unrestored(new)
+
+
+async def _withholds_model(
+    classifier: Classifier, request: Request, floor: PrivacyClass, found: Classification
+) -> bool:
+    """Whether the model's name is one of the places where detectors find something, or cannot tell."""
+    if not found.findings and found.privacy <= floor:
+        return False
+    in_name = await classifier.classify(request.model, floor=floor)
+    return bool(in_name.findings) or in_name.privacy > floor
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:
@@ -198,6 +265,8 @@ def _facts(incoming: Incoming, request: Request, principal: Principal, recalled:
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=recalled.classification.privacy,
         holder=recalled.holder,
+        masked=max(request.masked.privacy, recalled.past) if request.masked else None,
+        masked_kinds=request.masked.vault.kinds() if request.masked else {},
     )
 
 
@@ -242,11 +311,13 @@ async def _pass_stream(
 def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
     """What the last backend said, in its own words where it had any.
 
-    But a 401 is about our key, not the client's, and may quote from it: it stays here.
+    But a 401 is about our key, not the client's, and may quote from it; and from the request, so it is not
+    logged either.
     """
     headers = record.headers()
     if error.status == 401:
-        log.error("request %s: a backend refused our credentials: %s", record.call_id, error.message)
+        backend = headers.get("x-headgate-backend", "")
+        log.error("request %s: backend %s refused our credentials", record.call_id, backend)
         message = "The backend refused the gateway's own credentials; its operator has been told."
         return UpstreamFailed(message, code="backend_credentials_refused", headers=headers)
     if error.retry_after is not None:

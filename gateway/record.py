@@ -25,6 +25,7 @@ from router_policies.types import Candidate, Decision, Denial, ErrorClass, Priva
 
 log = logging.getLogger("headgate.record")
 
+WITHHELD = "(withheld)"  # in place of a model's name that holds what detectors look for
 FREE = Priced(cost_nano=0, source="")
 
 
@@ -118,6 +119,8 @@ class Record:
         if entry.response_id:
             self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
+        if self._request.masked is not None:
+            self._request.masked.vault.clear()
 
     # What happens, in the order in which it may.
 
@@ -179,6 +182,12 @@ class Record:
     def interrupted(self) -> None:
         self._outcome = Outcome.INTERRUPTED
 
+    def unrestored(self, count: int) -> None:
+        """So many placeholders of a masked answer could not be given their values."""
+        self._parts.observers.metrics.counter(
+            "headgate_placeholders_unrestored", "Placeholders in answers without their values."
+        ).inc(count)
+
     def headers(self) -> dict[str, str]:
         """The `x-headgate-…` headers, with what is known by now."""
         candidate, verdict = self._latest, self._verdict
@@ -195,6 +204,8 @@ class Record:
             headers["x-headgate-model"] = candidate.model
             if candidate.adapter:
                 headers["x-headgate-adapter"] = candidate.adapter
+            if candidate.masked and self._request.masked is not None:
+                headers["x-headgate-masked"] = str(len(self._request.masked.vault))
         if self.held is not None:
             headers["x-headgate-budget-used"] = f"{self.held.used:.3f}"
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
@@ -268,7 +279,7 @@ class Record:
             begun,
             backend=latest.backend,
             zone=latest.zone,
-            model=latest.model,
+            model=self._written(latest.model),
             adapter=latest.adapter or "",
             attempts=len(self._reached),
             status=self._status,
@@ -292,7 +303,7 @@ class Record:
             team=facts.team,
             tags=tuple(sorted(facts.tags)) if facts.tags else (),
             endpoint=facts.endpoint,
-            model_asked=facts.model,
+            model_asked=self._written(facts.model),
             privacy=verdict.privacy.label,
             findings=self._call.classification.findings,
             policy=verdict.policy,
@@ -300,7 +311,7 @@ class Record:
             reason=verdict.reason,
             backend=candidate.backend if candidate else "",
             zone=candidate.zone if candidate else "",
-            model=candidate.model if candidate else "",
+            model=self._written(candidate.model) if candidate else "",
             adapter=(candidate.adapter or "") if candidate else "",
             stream=self._request.stream,
             attempts=len(self._reached),
@@ -314,6 +325,11 @@ class Record:
             session=self._call.session,
             reached=tuple(self._reached),
         )
+
+    def _written(self, model: str) -> str:
+        """The name that the row has: the client's own word for it only if there is nothing in that."""
+        withheld = self._call.model_withheld and model == self._call.facts.model
+        return WITHHELD if withheld else model
 
     def _cost_nano(self, priced: Priced) -> int | None:
         unknown = priced.cost_nano is None or self._given_up.cost_nano is None
@@ -337,13 +353,14 @@ class Record:
 
 
 def _reach(candidate: Candidate, sealed: Sealed | None, privacy: PrivacyClass) -> Reach:
-    """What the row says of an attempt; `privacy` is the request's class, where no permit names one."""
+    """What the row says of an attempt; `privacy` is the request's class."""
     return Reach(
         backend=candidate.backend,
         zone=candidate.zone,
         local=candidate.local,
         ceiling=candidate.ceiling.label,
-        privacy=(privacy if sealed is None else sealed.permit.privacy).label,
+        privacy=(privacy if candidate.privacy is None else candidate.privacy).label,
+        masked=candidate.masked,
         permit="" if sealed is None else sealed.permit.id,
         digest="" if sealed is None else sealed.digest,
     )

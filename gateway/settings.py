@@ -373,6 +373,8 @@ def _contradictions(document: dict[str, Any]) -> Iterator[str]:
         elif zones[zone].get("local") is True:
             if kind == "litellm":
                 yield f"backends.{name}.zone: a litellm backend is never in a local zone"
+        elif kind == "vllm":
+            yield f"backends.{name}.zone: a vllm backend is in a local zone: probes of adapters hold content"
         elif _unencrypted(backend.get("url")):
             yield f"backends.{name}.url: traffic to zone {zone!r} would travel unencrypted; use https"
     if len(bases) > 1:

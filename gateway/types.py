@@ -21,12 +21,24 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     role: str = ""  # below /admin, see gateway.control.records.Role
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A finding at [start, end) of the text of that number among those that were scanned."""
+
+    text: int
+    start: int
+    end: int
+    kind: str
+    privacy: PrivacyClass
+
+
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """How sensitive a request is and what said so. Never holds what was found."""
 
     privacy: PrivacyClass
     findings: dict[str, int] = {}  # kind -> count
     reason: str = ""
+    places: tuple[Place, ...] = ()  # of the findings; empty where a detector failed: then nothing is known
+    least: PrivacyClass = PrivacyClass.PUBLIC  # the class were there no findings
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -61,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     clock: float  # the same moment on time.perf_counter
     traceparent: str = ""  # the client's header, W3C Trace Context
     session: str = ""  # its key, see gateway.privacy.sessions; empty: none was named
+    model_withheld: bool = False  # detectors find something in the model's name: it is not written down
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):

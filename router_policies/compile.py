@@ -24,7 +24,15 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
     index = build_index([route.conditions for route in routes], catalog.scale)
     label = f"{document.name}@{document.version}"
     problems = tuple(_misfits(document.routes, catalog))
-    return CompiledPolicy(label=label, routes=routes, index=index, scale=catalog.scale), problems
+    ceilings = [t.backend.zone.ceiling for route in routes for t in route.targets if t.mask]
+    policy = CompiledPolicy(
+        label=label,
+        routes=routes,
+        index=index,
+        scale=catalog.scale,
+        masks_above=min(ceilings, default=None),
+    )
+    return policy, problems
 
 
 def _route(route: Route, catalog: Catalog) -> CompiledRoute:
@@ -84,6 +92,7 @@ def _target(target: Target, backend: BackendInfo, position: int, count: int) -> 
         model=target.model,
         adapter=target.adapter,
         pinned=is_release(target.adapter),
+        mask=target.mask,
         label=label,
         position=position,
         chosen=f"{label} ({place} of {count})",

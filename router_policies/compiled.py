@@ -15,6 +15,7 @@ class CompiledTarget(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     adapter: str  # "name@alias", or "name@digest12" when `pinned`
     pinned: bool
+    mask: bool  # may take a request above its zone's ceiling once it is masked down to that
     label: str  # for people: "vllm/support-intents@stable"
     position: int  # in the document, from 1
     chosen: str  # for people: the label, and where it stands among the targets
@@ -43,3 +44,4 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[CompiledRoute, ...]
     index: RouteIndex
     scale: Scale
+    masks_above: PrivacyClass | None  # requests above it are masked for some target; None: for no target

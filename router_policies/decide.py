@@ -3,6 +3,9 @@
 The first route that matches has the last word: where none of its targets can take the request it is denied,
 never handed to a later route. Every target is held against its zone's ceiling, although `verify` has proved
 that no route of a loaded policy leads above one: the proof covers the policy, this covers the proof.
+
+A request above a ceiling may go to a target that masks, if the class of what is left is within it; the
+candidate says so, and its permit is for that class and no higher one.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ import msgspec
 from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
 from .denials import Obstacle, Ruled, denied_by_route, no_route, no_route_for_class, none_left, ruled_line
 from .names import is_adapter, is_release
+from .privacy import PrivacyClass
 from .types import Candidate, Decision, Denial, Facts, Permit, Snapshot
 
 Upstream = tuple[str, str | None]  # the model's name there; the adapter's too, when it is one
@@ -23,8 +27,8 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
     if number is None:
         return _unrouted(policy, facts)
     route = policy.routes[number]
-    if route.privacy_floor > facts.privacy:
-        facts = msgspec.structs.replace(facts, privacy=route.privacy_floor)
+    if route.privacy_floor:
+        facts = _raised(facts, route.privacy_floor)
     if route.deny is not None:
         return denied_by_route(policy, route, route.deny, facts)
     kept: list[Candidate] = []
@@ -45,9 +49,15 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
         privacy=facts.privacy,
         candidates=tuple(kept),
         fallback_on=route.fallback_on,
-        reason=_reason(route, before, chosen, facts),
+        reason=_reason(route, before, chosen, facts) + _masking([c for c in kept if c.masked], facts),
         resilience=route.resilience,
     )
+
+
+def _raised(facts: Facts, floor: PrivacyClass) -> Facts:
+    """A floor counts for what is left of a request as well: no placeholder takes it away."""
+    masked = None if facts.masked is None else max(facts.masked, floor)
+    return msgspec.structs.replace(facts, privacy=max(facts.privacy, floor), masked=masked)
 
 
 def _unrouted(policy: CompiledPolicy, facts: Facts) -> Denial:
@@ -65,6 +75,15 @@ def _reason(route: CompiledRoute, before: Sequence[Ruled], chosen: CompiledTarge
     return f"route {route.name}: {ruled_line(before, facts)}; falls to {chosen.chosen}"
 
 
+def _masking(candidates: Sequence[Candidate], facts: Facts) -> str:
+    """`; masked for openai: 2 email, 1 payment_card`"""
+    if not candidates:
+        return ""
+    backends = ", ".join(dict.fromkeys(candidate.backend for candidate in candidates))
+    values = ", ".join(f"{count} {kind}" for kind, count in sorted(facts.masked_kinds.items()))
+    return f"; masked for {backends}: {values}"
+
+
 def _candidate(
     policy: CompiledPolicy, target: CompiledTarget, facts: Facts, snapshot: Snapshot
 ) -> Candidate | Obstacle:
@@ -77,9 +96,12 @@ def _candidate(
     upstream = _upstream(target, facts, snapshot)
     if isinstance(upstream, Obstacle):
         return upstream
-    zone = backend.zone
-    if facts.privacy > zone.ceiling:
-        return Obstacle.PRIVACY
+    zone, privacy = backend.zone, facts.privacy
+    masked = privacy > zone.ceiling
+    if masked:
+        if not target.mask or facts.masked is None or facts.masked > zone.ceiling:
+            return Obstacle.PRIVACY
+        privacy = facts.masked
     if facts.holder is not None and backend.name != facts.holder:
         return Obstacle.ELSEWHERE
     if backend.name in snapshot.down:
@@ -90,9 +112,11 @@ def _candidate(
         zone=zone.name,
         model=model,
         adapter=adapter,
-        permit=None if zone.local else _permit(policy, target, facts, model),
+        permit=None if zone.local else _permit(policy, target, facts, model, privacy),
+        privacy=privacy,
         ceiling=zone.ceiling,
         local=zone.local,
+        masked=masked,
     )
 
 
@@ -117,13 +141,16 @@ def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstr
     return (asked, None) if "*" in backend.models else Obstacle.MODEL
 
 
-def _permit(policy: CompiledPolicy, target: CompiledTarget, facts: Facts, model: str) -> Permit:
+def _permit(
+    policy: CompiledPolicy, target: CompiledTarget, facts: Facts, model: str, privacy: PrivacyClass
+) -> Permit:
+    """For what is sent, of class `privacy`."""
     return Permit(
         id=f"{facts.call_id}.{target.position}",
         call_id=facts.call_id,
         backend=target.backend.name,
         zone=target.backend.zone.name,
         model=model,
-        privacy=facts.privacy,
+        privacy=privacy,
         policy=policy.label,
     )

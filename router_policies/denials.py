@@ -123,7 +123,7 @@ def _words(target: CompiledTarget, obstacle: Obstacle, facts: Facts) -> str:
         case Obstacle.NOT_RELEASED:
             return "not released yet"
         case Obstacle.PRIVACY:
-            return f"stands in zone {target.backend.zone.name}, closed to class {facts.privacy.label}"
+            return f"stands in zone {target.backend.zone.name}, closed to {_class(target, facts)}"
         case Obstacle.ELSEWHERE:
             return "does not have the earlier response"
         case Obstacle.FEATURE:
@@ -132,6 +132,13 @@ def _words(target: CompiledTarget, obstacle: Obstacle, facts: Facts) -> str:
             return "does not serve the endpoint"
         case Obstacle.MODEL:
             return "does not serve the model asked for"
+
+
+def _class(target: CompiledTarget, facts: Facts) -> str:
+    if not target.mask:
+        return f"class {facts.privacy.label}"
+    left = facts.privacy if facts.masked is None else facts.masked
+    return f"class {facts.privacy.label}, and to {left.label}, which is left of it when masked"
 
 
 def _denial(policy: CompiledPolicy, route: str | None, answer: Answer, facts: Facts, reason: str) -> Denial:

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StringConstraints,
@@ -154,11 +155,16 @@ class Match(Part):
 
 
 class Target(Part):
-    """A model, an adapter or, with neither, whatever model the client asked for."""
+    """A model, an adapter or, with neither, whatever model the client asked for.
+
+    `mask`: a request above the zone's ceiling may go there too, if it is within it once all findings that
+    can be masked are replaced by placeholders.
+    """
 
     backend: Text
     model: Text = ""
     adapter: AdapterName = ""
+    mask: StrictBool = False
 
 
 class Deny(Part):
@@ -233,6 +239,7 @@ WORDS: Mapping[str, str] = {
     "tuple_type": "should be a list",
     "string_type": "should be text",
     "int_type": "should be a whole number",
+    "bool_type": "should be true or false",
     "string_too_short": "should not be empty",
 }
 

@@ -73,6 +73,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int  # an estimate, see gateway.ledger.tokens
     privacy: PrivacyClass
     holder: str | None = None  # the only backend that has what the request goes on from
+    masked: PrivacyClass | None = None  # the class of what is left when it is masked; None: it cannot be
+    masked_kinds: Mapping[str, int] = {}  # what is masked: kind -> values
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +107,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the name that goes upstream
     adapter: str | None  # its immutable name, when `model` is an adapter
     permit: Permit | None  # None in a local zone
+    privacy: PrivacyClass | None = None  # of what it is sent; None: the request's
     ceiling: PrivacyClass = PrivacyClass.PUBLIC  # of the zone, as it was when this was decided
     local: bool = False  # whether the zone is
+    masked: bool = False  # gets the request with placeholders, and `permit` is for what is left of it
 
 
 class Resilience(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,10 @@ earlier route takes a class whole when it matches that class and its other condi
 for which this route's do. Health, features and endpoints only ever rule targets out, so they are left aside:
 each target, first choice or fallback, is taken to be reached by every class that reaches its route. That is
 sound, and says too much only where several earlier routes take a class between them, but none alone.
+
+Of a target that masks no class can be proved, for what is left of a request is known once it is there. Its
+proof is a condition that `decide` holds every request against: it gets nothing above its zone's ceiling but
+what is masked down to that. `guards` lists each such target; there are no others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +43,23 @@ class Leak(msgspec.Struct, frozen=True, kw_only=True):
         return f"add match.privacy.at_most: {self.ceiling.label}"
 
 
+class Guard(msgspec.Struct, frozen=True, kw_only=True):
+    """A target that classes above its zone's ceiling reach masked, or not at all."""
+
+    route: str
+    position: int  # of the target in the route, from 1
+    target: str
+    zone: str
+    highest: PrivacyClass  # of the classes that can reach the route
+    ceiling: PrivacyClass
+
+    def __str__(self) -> str:
+        return (
+            f'route "{self.route}" → "{self.target}" in zone "{self.zone}": of classes above '
+            f'"{self.ceiling.label}", up to "{self.highest.label}", only what is masked down to it'
+        )
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """A route that does no harm, and not what was meant either."""
 
@@ -57,11 +78,44 @@ def verify(policy: CompiledPolicy) -> tuple[Leak | Problem, ...]:
     return tuple(findings)
 
 
-def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterator[Leak | Problem]:
+def guards(policy: CompiledPolicy) -> tuple[Guard, ...]:
+    """All targets that take requests above their zone's ceiling if masked, in the order of routes."""
+    found: list[Guard] = []
+    for number, route in enumerate(policy.routes):
+        _, reaching = _reaching(route, policy.routes[:number])
+        found += (_guard(route, target, reaching) for target in _above(route, reaching) if target.mask)
+    return tuple(found)
+
+
+def _reaching(
+    route: CompiledRoute, earlier: Sequence[CompiledRoute]
+) -> tuple[Sequence[CompiledRoute], frozenset[PrivacyClass]]:
+    """The earlier routes that take classes whole, and those that they leave to the route."""
     takers = [e for e in earlier if e.conditions.cover(route.conditions)]
     taken = frozenset(c for taker in takers for c in taker.conditions.classes)
     reaching = route.conditions.classes - taken
-    arriving = frozenset(max(c, route.privacy_floor) for c in reaching)
+    return takers, frozenset(max(c, route.privacy_floor) for c in reaching)
+
+
+def _above(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> list[CompiledTarget]:
+    """The targets whose zone is closed to some class that reaches the route."""
+    return [t for t in route.targets if reaching and max(reaching) > t.backend.zone.ceiling]
+
+
+def _guard(route: CompiledRoute, target: CompiledTarget, reaching: frozenset[PrivacyClass]) -> Guard:
+    zone = target.backend.zone
+    return Guard(
+        route=route.name,
+        position=target.position,
+        target=target.label,
+        zone=zone.name,
+        highest=max(reaching),
+        ceiling=zone.ceiling,
+    )
+
+
+def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterator[Leak | Problem]:
+    takers, reaching = _reaching(route, earlier)
     yield from _repeated(route)
     if not route.conditions.can_hold:
         both = ", ".join(sorted(route.conditions.features & route.conditions.without_features))
@@ -72,13 +126,24 @@ def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterato
             route=route.name, text=f"is never reached: all that it matches is taken before by {names}"
         )
     else:
-        yield from _leaks(route, arriving)
+        yield from _leaks(route, reaching)
+        yield from _idle_masks(route, reaching)
+
+
+def _idle_masks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[Problem]:
+    above = _above(route, reaching)
+    for target in route.targets:
+        if target.mask and target not in above:
+            text = (
+                f"target {target.position} never masks: its zone is open to all classes that reach the route"
+            )
+            yield Problem(route=route.name, text=text)
 
 
 def _leaks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[Leak]:
-    for target in route.targets:
+    for target in _above(route, reaching):
         zone = target.backend.zone
-        if max(reaching) > zone.ceiling:
+        if not target.mask:
             yield Leak(
                 route=route.name,
                 position=target.position,

@@ -158,6 +158,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"backends__claude__zone": "home"},
         "backends.claude.zone: a litellm backend is never in a local zone",
     ),
+    "vllm outside": (
+        {"backends__own__zone": "cloud"},
+        "backends.own.zone: a vllm backend is in a local zone",
+    ),
     "not a URL": (
         {"backends__own__url": "vllm:8000"},
         "backends.own.url: Value error, 'vllm:8000' is not an http(s) URL",

@@ -12,7 +12,6 @@ from gateway.api.admin_audit import audit_router
 from gateway.api.admin_keys import keys_router
 from gateway.api.admin_policies import policies_router, rollout_router
 from gateway.api.admin_privacy import privacy_router
-from gateway.api.admin_reports import reports_router
 from gateway.api.admin_teams import projects_router, teams_router
 from gateway.api.desk import REFUSALS, Desk
 from gateway.api.errors import render
@@ -32,7 +31,6 @@ def admin_router(desk: Desk, fleet: Fleet) -> APIRouter:
         privacy_router(desk),
         adapters_router(desk, fleet),
         audit_router(desk),
-        reports_router(desk),
     ):
         router.include_router(noun)
     return router

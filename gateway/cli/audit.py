@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.report import read_since
 from gateway.cli.serve import ConfigOption
+from gateway.cli.since import read_since
 from gateway.ledger.store import Store
 from gateway.privacy.audit import Audit
 from gateway.privacy.audit import audit as audit_rows

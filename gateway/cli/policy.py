@@ -4,9 +4,10 @@ from pathlib import Path
 
 import typer
 
-from gateway.app import build_catalog, load_policy
 from gateway.cli.serve import ConfigOption
+from gateway.policy_file import build_catalog, load_policy
 from gateway.settings import load_settings
+from router_policies.verify import guards
 
 app = typer.Typer(no_args_is_help=True, help="Routing policies.")
 
@@ -25,3 +26,5 @@ def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
     settings = load_settings(config, environment=None)
     policy = load_policy(settings, build_catalog(settings))
     typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")
+    for guard in guards(policy):
+        typer.echo(f"  {guard}")

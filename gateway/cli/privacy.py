@@ -2,9 +2,10 @@
 
 import typer
 
-from gateway.cli import audit
+from gateway.cli import audit, scan
 
 app = typer.Typer(no_args_is_help=True, help="Privacy: detectors and evidence.")
+app.command("scan")(scan.scan)
 app.command("audit")(audit.audit)
 
 

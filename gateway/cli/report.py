@@ -1,64 +1,235 @@
-"""`headgate report`: what was spent, for a terminal, a spreadsheet or a machine."""
+"""`headgate report …`: what was spent, for a terminal, a spreadsheet or a machine."""
 
-from datetime import UTC, datetime, timedelta
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from gateway.cli.serve import ConfigOption
-from gateway.finance.reports import cost_report, render_table, write_csv
-from gateway.ledger.store import GroupBy, Store
+from gateway.finance.desk import REPORTS, Desk, Question
+from gateway.finance.files import WRITERS
+from gateway.finance.reports import GROUPS
+from gateway.finance.screen import render
+from gateway.finance.sheet import Sheet
+from gateway.ledger.store import Store
 from gateway.settings import load_settings
 
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+app = typer.Typer(no_args_is_help=False, help="What was spent, by whom and on what.")
+
+T = TypeVar("T")
+CONFIG = Path("headgate.yaml")
+ByOption = Annotated[str, typer.Option(help=f"Groups, in order: {', '.join(GROUPS)}.")]
+PeriodOption = Annotated[
+    str,
+    typer.Option(help="2026-11, 2026-W45, 2026-Q4, 2026, 2026-11-05, first..last; 30d, 12h, 2w until now."),
+]
+ZoneOption = Annotated[str, typer.Option("--tz", help="Time zone of the period, such as Europe/Berlin.")]
+FormatOption = Annotated[
+    str, typer.Option("--format", help=f"table, {', '.join(WRITERS)}; left out: by the file's ending.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write instead of the screen.")
+]
+AgainstOption = Annotated[str, typer.Option(help="BACKEND/MODEL whose list price is compared with.")]
 
 
-def report(
-    config: ConfigOption = Path("headgate.yaml"),
-    by: Annotated[
-        str, typer.Option(help=f"Groups, in order: {', '.join(g.value for g in GroupBy)}.")
-    ] = "team,model,adapter",
-    since: Annotated[str, typer.Option(help="30d, 12h, 2w or a date: 2026-11-01 (UTC).")] = "30d",
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the rows and their total to this file as well.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Print cost by team, model and adapter from the ledger.
+@app.callback(invoke_without_command=True)
+def report(context: typer.Context, config: ConfigOption = CONFIG) -> None:
+    """Cost of the last 30 days by team, model and adapter; the commands ask for other reports.
 
-    Example: headgate report --by team,adapter --since 7d --csv november.csv
+    Example: headgate report chargeback --by team,model --period 2026-11 -o november.xlsx
     """
-    groups, start = read_groups(by), read_since(since, datetime.now(UTC))
+    if context.invoked_subcommand is None:
+        _show(config, "chargeback", Question(), "", None)
+
+
+@app.command()
+def chargeback(
+    config: ConfigOption = CONFIG,
+    by: ByOption = "team,model,adapter",
+    period: PeriodOption = "30d",
+    each: Annotated[str, typer.Option(help="day, week or month: a row for each.")] = "",
+    tz: ZoneOption = "UTC",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """Requests, tokens and cost by any groups and period, with a total that ties.
+
+    Example: headgate report chargeback --by team,tag --period 2026-Q4 --each month --tz Europe/Berlin
+    """
+    _show(config, "chargeback", Question(by=by, period=period, each=each, tz=tz), form, output)
+
+
+@app.command()
+def movers(
+    config: ConfigOption = CONFIG,
+    by: ByOption = "team,model",
+    period: PeriodOption = "7d",
+    top: Annotated[int, typer.Option(min=1, help="How many rows.")] = 10,
+    tz: ZoneOption = "UTC",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """Whose cost changed most against the period of the same length before.
+
+    Example: headgate report movers --by key --period 7d --top 5
+    """
+    _show(config, "movers", Question(by=by, period=period, top=top, tz=tz), form, output)
+
+
+@app.command()
+def forecast(
+    config: ConfigOption = CONFIG, tz: ZoneOption = "UTC", form: FormatOption = "", output: OutOption = None
+) -> None:
+    """Where the month in progress will end: trend and interval of 95 %.
+
+    Example: headgate report forecast --tz Europe/Berlin
+    """
+    _show(config, "forecast", Question(tz=tz), form, output)
+
+
+@app.command()
+def savings(
+    against: AgainstOption,
+    config: ConfigOption = CONFIG,
+    by: ByOption = "team,model,adapter",
+    period: PeriodOption = "30d",
+    tz: ZoneOption = "UTC",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """Cost beside that of the same tokens at another model's list price.
+
+    Example: headgate report savings --against openai/gpt-4o --by adapter --period 2026-11
+    """
+    _show(config, "savings", Question(by=by, period=period, tz=tz, against=against), form, output)
+
+
+@app.command()
+def hosting(
+    config: ConfigOption = CONFIG,
+    period: PeriodOption = "30d",
+    tz: ZoneOption = "UTC",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """Busy and idle cost of our own replicas, utilisation, and CPTI (cost per 1,000 inferences).
+
+    Example: headgate report hosting --period 2026-11
+    """
+    _show(config, "hosting", Question(period=period, tz=tz), form, output)
+
+
+@app.command()
+def breakeven(
+    replica: Annotated[str, typer.Option(help="Backend of ours.")],
+    against: AgainstOption,
+    config: ConfigOption = CONFIG,
+    adapter: Annotated[str, typer.Option(help="An adapter's release on it, NAME@DIGEST.")] = "",
+    training_usd: Annotated[str, typer.Option(help="What its training cost.")] = "0",
+    period: PeriodOption = "30d",
+    tz: ZoneOption = "UTC",
+    chart: Annotated[Path | None, typer.Option(help="Write a drawing (SVG) to this file as well.")] = None,
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """From which utilisation on a replica, or an adapter on it, is cheaper than an API.
+
+    Example: headgate report breakeven --replica vllm --against openai/gpt-4o --chart breakeven.svg
+    """
+    asked = Question(
+        period=period, tz=tz, against=against, replica=replica, adapter=adapter, training_usd=training_usd
+    )
+    if chart is not None:
+        chart.write_text(_answered(lambda: _desk(config).breakeven_svg(asked)), encoding="utf-8")
+    _show(config, "breakeven", asked, form, output)
+
+
+@app.command()
+def focus(
+    config: ConfigOption = CONFIG,
+    period: PeriodOption = "30d",
+    account: Annotated[str, typer.Option(help="BillingAccountId of every row.")] = "headgate",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """FOCUS 1.2: one row per day, group and token meter, for FinOps tools.
+
+    Example: headgate report focus --period 2026-11 -o november.parquet
+    """
+    _show(config, "focus", Question(period=period, account=account), form or _ending(output) or "csv", output)
+
+
+@app.command()
+def rebuild(
+    config: ConfigOption = CONFIG,
+    anew: Annotated[bool, typer.Option("--all", help="Days that are rolled up already too.")] = False,
+) -> None:
+    """Roll up, from the entries, the days that are over. Safe at any time, beside running gateways.
+
+    Example: headgate report rebuild --all
+    """
+    store = _store(config)
+    days = store.days_to_roll_up(time.time_ns(), anew=anew)
+    with typer.progressbar(days, label="days", file=sys.stderr) as progress:
+        done = sum(store.roll_up(day, anew=anew) for day in progress)
+    typer.echo(f"{done} days rolled up")
+
+
+def _show(config: Path, name: str, asked: Question, form: str, output: Path | None) -> None:
+    form = form or _ending(output) or ("table" if output is None else "")
+    if form not in ("table", *WRITERS):
+        raise typer.BadParameter(
+            f"{form or str(output)!r} is none of table, {', '.join(WRITERS)}", param_hint="--format"
+        )
+    if form in ("xlsx", "parquet") and output is None:
+        raise typer.BadParameter(
+            f"{form} is no text: write it to a file with --output", param_hint="--format"
+        )
+    sheet = _answered(lambda: REPORTS[name](_desk(config), asked))
+    if form != "table":
+        _write(WRITERS[form](sheet), output)
+    elif output is None:
+        _print(sheet, Console())
+    else:
+        with output.open("w", encoding="utf-8") as file:
+            _print(sheet, Console(file=file, width=100))
+
+
+def _write(data: bytes, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        output.write_bytes(data)
+
+
+def _print(sheet: Sheet, console: Console) -> None:
+    console.print(render(sheet))
+    for note in sheet.notes:
+        console.print(note, style="dim", markup=False)
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _ending(output: Path | None) -> str:
+    ending = output.suffix.lstrip(".") if output is not None else ""
+    return ending if ending in WRITERS else ""
+
+
+def _desk(config: Path) -> Desk:
+    return Desk(_store(config), load_settings(config, environment=None))
+
+
+def _store(config: Path) -> Store:
     store = Store(load_settings(config, environment=None).database_url)
     store.migrate()
-    found = cost_report(store, groups, start)
-    if csv is not None:
-        with csv.open("w", newline="", encoding="utf-8-sig") as file:
-            write_csv(found, file)
-    if as_json:
-        Console().print_json(data=found.to_dict())
-    else:
-        Console().print(render_table(found))
-
-
-def read_groups(text: str) -> tuple[GroupBy, ...]:
-    """Raises typer.BadParameter naming the known ones."""
-    try:
-        return tuple(GroupBy(word.strip()) for word in text.split(","))
-    except ValueError as error:
-        known = ", ".join(g.value for g in GroupBy)
-        raise typer.BadParameter(f"{error}; known are {known}", param_hint="--by") from error
-
-
-def read_since(text: str, now: datetime) -> datetime:
-    """A span back from `now`, or a date. Raises typer.BadParameter."""
-    try:
-        if text[-1:] in UNITS:
-            return now - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
-            f"{text!r} is neither 30d, 12h, 2w nor a date", param_hint="--since"
-        ) from error
+    return store

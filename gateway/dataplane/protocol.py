@@ -45,6 +45,7 @@ READ_HEADERS = frozenset(
         b"authorization",
         b"x-api-key",
         b"x-headgate-privacy",
+        b"x-headgate-session",
         b"x-headgate-tags",
         b"content-length",
         b"expect",
@@ -276,7 +277,11 @@ class HotProtocol(HttpToolsProtocol):
 
     def _expect(self, endpoint: str) -> None:
         """A hot request whose body is still to come."""
-        headers = {name: value.decode("latin-1") for name, value in self.headers if name in READ_HEADERS}
+        headers: dict[bytes, str] = {}
+        for name, value in self.headers:
+            if name in READ_HEADERS:  # repeated ones are one list: none hides another (RFC 9110, 5.3)
+                said = value.decode("latin-1")
+                headers[name] = f"{headers[name]}, {said}" if name in headers else said
         declared = headers.get(b"content-length", "")
         if declared.isdecimal() and int(declared) > self._limits.max_body:
             self._refuse(self._too_large())

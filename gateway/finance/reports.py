@@ -1,226 +1,297 @@
-"""What was spent, by whom and on what: the ledger's sums as frozen rows, CSV, table and JSON.
+"""What was spent, by whom and on what: chargeback by any groups and period, and what moved most.
 
 A cost that is not known is never shown as zero: a group of which nothing is priced has no cost, and one of
-which something is not priced says that it is a lower bound.
+which something is not priced counts it beside its cost, which then is a lower bound.
 """
 
-import csv
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TextIO
+from zoneinfo import ZoneInfo
 
 import msgspec
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
-from gateway.ledger.pricing import usd
-from gateway.ledger.store import GroupBy, Store, Sums
+from gateway.finance.periods import Each, Period, cut
+from gateway.finance.sheet import Column, Kind, Sheet, Value, adds_up
+from gateway.ledger.store import Store
+from gateway.ledger.sums import GroupBy, Sums
 
-NONE = "—"  # shown for a key that a request does not have, such as the adapter where there is none
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What a spreadsheet takes for the beginning of a formula, full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
-_CSV_SUMS = (
-    "requests",
-    "requests_refused_by_policy_or_limits",
-    "requests_failed",
-    "requests_with_unknown_price",
-    "requests_with_estimated_tokens",
-    "input_tokens_including_cached",
-    "cached_input_tokens",
-    "output_tokens_including_reasoning",
-    "cost_of_priced_requests_usd",
-    "cost_of_priced_requests_nano_usd",
+TAG = "tag"  # each tag by itself, where GroupBy.TAGS is all of a request's together
+OVERLAP = "(counted under several tags)"
+GROUPS = {group.value: group for group in GroupBy} | {TAG: GroupBy.TAGS}
+NO_PRICE = "requests_with_unknown_price"
+ESTIMATED = "requests_with_estimated_tokens"
+COST = "cost_of_priced_requests_usd"
+
+_MEANINGS = {
+    "team": "Team that the key belongs to.",
+    "key": "Id of the key that was used; not the key itself.",
+    "tags": "All tags of the requests together, from the key and from x-headgate-tags.",
+    "tag": "One tag. A request with several is in the row of each; the last row takes the surplus off again.",
+    "endpoint": "API that was called, such as chat/completions.",
+    "model": "Model that answered, as its backend names it; none: the request reached no backend.",
+    "adapter": "LoRA adapter release that answered; none: the base model or a rented one.",
+    "route": "Route of the policy that decided.",
+    "backend": "Backend that answered or was tried last; none: the request reached no backend.",
+    "zone": "Zone of that backend.",
+    "privacy": "Privacy class of the request.",
+    "outcome": "How the requests ended: ok, refused, failed, interrupted, client_closed or lost.",
+    "estimated": "1: the token counts are estimates of ours; 0: the provider's own.",
+    "unknown_price": "1: reached a backend whose price is not known; 0: priced, or nothing to price.",
+    "price": "Where the price came from.",
+    "day": "Day in UTC on which the requests started.",
+}
+MEASURES = (
+    Column(
+        name="requests", kind=Kind.COUNT, meaning="Requests that started in the period.", heading="Requests"
+    ),
+    Column(
+        name="requests_refused_by_policy_or_limits",
+        kind=Kind.COUNT,
+        meaning="Of these, refused by the gateway before a backend was reached; they cost nothing.",
+    ),
+    Column(
+        name="requests_failed",
+        kind=Kind.COUNT,
+        meaning="Of these, those that reached a backend and got no whole answer.",
+        heading="Failed",
+    ),
+    Column(
+        name=NO_PRICE,
+        kind=Kind.COUNT,
+        meaning="Of these, those whose price is not known: their cost is in no amount of this report.",
+        heading="No price",
+    ),
+    Column(
+        name=ESTIMATED,
+        kind=Kind.COUNT,
+        meaning="Of these, those whose tokens the provider did not count: estimates of ours.",
+    ),
+    Column(
+        name="input_tokens_including_cached",
+        kind=Kind.COUNT,
+        meaning="Tokens of all prompts.",
+        heading="Input",
+    ),
+    Column(
+        name="cached_input_tokens",
+        kind=Kind.COUNT,
+        meaning="Part of the input tokens that the provider had in its cache.",
+        heading="Cached",
+    ),
+    Column(
+        name="cache_write_tokens",
+        kind=Kind.COUNT,
+        meaning="Part of the input tokens that the provider wrote into its cache.",
+    ),
+    Column(
+        name="output_tokens_including_reasoning",
+        kind=Kind.COUNT,
+        meaning="Tokens of all answers.",
+        heading="Output",
+    ),
+    Column(
+        name="reasoning_tokens",
+        kind=Kind.COUNT,
+        meaning="Part of the output tokens that the model thought with.",
+    ),
+    Column(
+        name=COST,
+        kind=Kind.USD,
+        meaning="What the requests with a known price cost, in US dollars; empty: not one of them has.",
+        heading="Cost USD",
+    ),
 )
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of requests. Costs in integer nano-dollars (1e-9 USD); tokens are the providers' counts."""
+def chargeback(
+    store: Store, by: Sequence[str], period: Period, *, each: Each | None = None, tz: ZoneInfo | None = None
+) -> Sheet:
+    """Requests and cost by group, and by each day, week or month of `tz` where `each` says so.
 
-    keys: tuple[str, ...]  # in the report's order; a day is YYYY-MM-DD; empty: the requests have none
-    requests: int
-    refused: int  # by us, before any backend was reached
-    failed: int  # reached a backend and got no whole answer
-    unknown_price_requests: int
-    estimated_requests: int  # of which the tokens are an estimate
-    input_tokens: int  # cached ones included
-    cached_input_tokens: int
-    output_tokens: int  # reasoning included
-    cost_nano: int | None  # of the requests with a known price; None: not one of them has
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests that started at or after `since` and before `until`, by group. `total` sums the rows."""
-
-    group_by: tuple[GroupBy, ...]
-    since: datetime | None
-    until: datetime | None
-    rows: tuple[Row, ...]
-    total: Row
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-able values; costs also in USD, as decimal strings."""
-        return {
-            "group_by": [g.value for g in self.group_by],
-            "since": _when(self.since) or None,
-            "until": _when(self.until) or None,
-            "rows": [self._row_dict(row) for row in self.rows],
-            "total": self._row_dict(self.total),
-        }
-
-    def _row_dict(self, row: Row) -> dict[str, Any]:
-        values = msgspec.structs.asdict(row)
-        keys = values.pop("keys")
-        named = {g.value: key for g, key in zip(self.group_by, keys, strict=False)}
-        return named | values | {"cost_usd": None if row.cost_nano is None else usd(row.cost_nano)}
-
-
-def cost_report(
-    store: Store,
-    group_by: Sequence[GroupBy],
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Report:
-    """Requests with since <= start < until, by group; None: no bound. Days are days of UTC.
-
-    Raises ValueError (a time without a zone; the same group twice), StoreUnavailable.
+    Raises ValueError (an unknown group, the same one twice), StoreUnavailable.
     """
-    groups = tuple(GroupBy(g) for g in group_by)
+    groups = read_groups(by)
+    parts = [period] if each is None else list(cut(period, each, tz or ZoneInfo("UTC")))
+    rows = [
+        (*span_cells(part), *key_cells(by, sums.keys), *measures(sums))
+        for part in parts
+        for sums in _by_tag(by, store.sums(groups, part.since_ns, part.until_ns))
+        if sums.requests or not groups
+    ]
+    columns = (*SPAN, *group_columns(by), *MEASURES)
+    return Sheet(
+        name="chargeback",
+        title=title("Cost", period),
+        columns=columns,
+        rows=tuple(rows),
+        total=adds_up(columns, tuple(rows)),
+        notes=unknown_notes(rows, columns),
+    )
+
+
+def movers(store: Store, by: Sequence[str], period: Period, top: int = 10) -> Sheet:
+    """The groups whose cost changed most against the period of the same length before. Raises as above."""
+    groups = read_groups(by)
+    if TAG in by:
+        raise ValueError("movers cannot be grouped by tag; tags, all of a request's together, can")
+    before = Period(label="before", since=period.since - (period.until - period.since), until=period.since)
+    then = {s.keys: s for s in store.sums(groups, before.since_ns, before.until_ns)}
+    now = {s.keys: s for s in store.sums(groups, period.since_ns, period.until_ns)}
+    changes = sorted((_change(then.get(keys), now.get(keys)), keys) for keys in then.keys() | now.keys())
+    ranked = sorted(changes, key=lambda change: -abs(change[0][2]))
+    rows = tuple((*key_cells(by, keys), *values) for values, keys in ranked[:top])
+    return Sheet(
+        name="movers",
+        title=title(f"The {top} largest changes of cost", period),
+        columns=(*group_columns(by), *_MOVED),
+        rows=rows,
+        notes=(
+            f"Compared with the period of the same length before, from {before.since:%Y-%m-%d %H:%M} UTC.",
+            f"{len(ranked)} groups in all; those not shown moved less. Unknown prices are in no cost.",
+        ),
+    )
+
+
+SPAN = (
+    Column(name="period_start_utc", kind=Kind.TIME, meaning="First instant that counts, in UTC."),
+    Column(name="period_end_utc_exclusive", kind=Kind.TIME, meaning="First instant that does not, in UTC."),
+    Column(name="period", kind=Kind.TEXT, meaning="The period by its name.", heading="Period"),
+)
+_MOVED = (
+    Column(name="cost_before_usd", kind=Kind.USD, meaning="Cost in the period before.", heading="Before USD"),
+    Column(name="cost_now_usd", kind=Kind.USD, meaning="Cost in this period.", heading="Now USD"),
+    Column(name="change_usd", kind=Kind.USD, meaning="Now less before.", heading="Change USD"),
+    Column(name="requests_before", kind=Kind.COUNT, meaning="Requests before.", heading="Requests before"),
+    Column(name="requests_now", kind=Kind.COUNT, meaning="Requests now.", heading="now"),
+    Column(
+        name="requests_of_both_with_unknown_price",
+        kind=Kind.COUNT,
+        meaning="Requests in either period whose price is not known: the change leaves them out.",
+        heading="No price",
+    ),
+    Column(
+        name="requests_of_both_with_estimated_tokens",
+        kind=Kind.COUNT,
+        meaning="Requests in either period whose tokens are estimates of ours.",
+    ),
+)
+
+
+def read_groups(by: Sequence[str]) -> list[GroupBy]:
+    """Raises ValueError naming the known ones."""
+    unknown = [name for name in by if name not in GROUPS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no group; known are {', '.join(GROUPS)}")
+    groups = [GROUPS[name] for name in by]
     if len(set(groups)) < len(groups):
         raise ValueError("a report cannot be grouped by the same thing twice")
-    sums = store.sums(groups, _to_ns(since), _to_ns(until))
-    rows = tuple(_row(groups, s) for s in sums)
-    return Report(group_by=groups, since=since, until=until, rows=rows, total=_total(rows))
+    return groups
 
 
-def write_csv(report: Report, file: TextIO) -> None:
-    """Writes one line for each row and a last one, of row_type "total", for their sum.
-
-    Open `file` with newline="" and encoding="utf-8-sig", which Excel needs. Texts that a spreadsheet would
-    take for a formula get an apostrophe in front.
-    """
-    writer = csv.writer(file)
-    keys = ["day_utc" if g is GroupBy.DAY else g.value for g in report.group_by]
-    writer.writerow(["row_type", "period_start_utc", "period_end_utc_exclusive", *keys, *_CSV_SUMS])
-    period = [_when(report.since), _when(report.until)]
-    for row in report.rows:
-        writer.writerow(["group", *period, *(_text_cell(k) for k in row.keys), *_numbers(row)])
-    writer.writerow(["total", *period, *("" for _ in keys), *_numbers(report.total)])
-
-
-def render_table(report: Report) -> Table:
-    """The report for a terminal of 100 columns; "≥" marks a cost that leaves unpriced requests out."""
-    table = Table(show_footer=True, title=_title(report), box=box.SIMPLE, padding=0, show_edge=False)
-    for i, group in enumerate(report.group_by):
-        table.add_column(group.value.capitalize(), footer="" if i else "Total", overflow="fold")
-    names = ("Requests", "Failed", "No price", "Input", "Cached", "Output", "Cost USD")
-    for name, total in zip(names, _cells(report.total), strict=True):
-        table.add_column(name, footer=total, justify="right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(*(_plain(key) for key in row.keys), *_cells(row))
-    return table
-
-
-def _row(groups: tuple[GroupBy, ...], sums: Sums) -> Row:
-    named = zip(groups, sums.keys, strict=True)
-    keys = tuple(_day(int(key)) if group is GroupBy.DAY else str(key) for group, key in named)
-    return Row(
-        keys=keys,
-        requests=sums.requests,
-        refused=sums.refused,
-        failed=sums.failed,
-        unknown_price_requests=sums.unknown_price,
-        estimated_requests=sums.estimated,
-        input_tokens=sums.input_tokens,
-        cached_input_tokens=sums.cached_input_tokens,
-        output_tokens=sums.output_tokens,
-        cost_nano=_known_cost(sums.cost_nano, sums.unknown_price),
+def group_columns(by: Sequence[str]) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            name="day_utc" if name == "day" else name,
+            kind=Kind.DAY if name == "day" else Kind.TEXT,
+            meaning=_MEANINGS[name],
+            heading=name.capitalize(),
+        )
+        for name in by
     )
 
 
-def _total(rows: tuple[Row, ...]) -> Row:
-    costs = [row.cost_nano for row in rows if row.cost_nano is not None]
-    unknown = sum(row.unknown_price_requests for row in rows)
-    return Row(
-        keys=(),
-        requests=sum(row.requests for row in rows),
-        refused=sum(row.refused for row in rows),
-        failed=sum(row.failed for row in rows),
-        unknown_price_requests=unknown,
-        estimated_requests=sum(row.estimated_requests for row in rows),
-        input_tokens=sum(row.input_tokens for row in rows),
-        cached_input_tokens=sum(row.cached_input_tokens for row in rows),
-        output_tokens=sum(row.output_tokens for row in rows),
-        cost_nano=_known_cost(sum(costs) if costs else None, unknown),
-    )
+def key_cells(by: Sequence[str], keys: Sequence[str | int]) -> tuple[Value, ...]:
+    return tuple(_key_cell(name, key) for name, key in zip(by, keys, strict=True))
 
 
-def _known_cost(cost_nano: int | None, unknown: int) -> int | None:
-    """Nothing spent is zero where nothing was left unpriced, and unknown otherwise."""
-    return 0 if cost_nano is None and not unknown else cost_nano
+def span_cells(period: Period) -> tuple[Value, ...]:
+    return period.since.astimezone(UTC), period.until.astimezone(UTC), period.label
 
 
-def _numbers(row: Row) -> Iterable[int | str]:
+def measures(sums: Sums) -> tuple[Value, ...]:
     return (
-        row.requests,
-        row.refused,
-        row.failed,
-        row.unknown_price_requests,
-        row.estimated_requests,
-        row.input_tokens,
-        row.cached_input_tokens,
-        row.output_tokens,
-        "" if row.cost_nano is None else usd(row.cost_nano),
-        "" if row.cost_nano is None else row.cost_nano,
+        sums.requests,
+        sums.refused,
+        sums.failed,
+        sums.unknown_price,
+        sums.estimated,
+        sums.input_tokens,
+        sums.cached_input_tokens,
+        sums.cache_write_tokens,
+        sums.output_tokens,
+        sums.reasoning_tokens,
+        known_cost(sums),
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    cost = "unknown" if row.cost_nano is None else usd(row.cost_nano)
-    partly = row.unknown_price_requests and row.cost_nano is not None
-    counts = (row.requests, row.failed, row.unknown_price_requests)
-    tokens = (row.input_tokens, row.cached_input_tokens, row.output_tokens)
-    return (*map(str, counts), *map(_short, tokens), f"≥ {cost}" if partly else cost)
+def known_cost(sums: Sums) -> int | None:
+    """Nothing spent is zero where nothing was left unpriced, and unknown otherwise."""
+    return 0 if sums.cost_nano is None and not sums.unknown_price else sums.cost_nano
 
 
-def _short(tokens: int) -> str:
-    """At most seven characters: exact below a million, else millions (M) or billions (G) to two places."""
-    if tokens < 10**6:
-        return str(tokens)
-    unit, letter = (10**6, "M") if tokens < 10**9 else (10**9, "G")
-    hundredths = tokens * 100 // unit
-    return f"{hundredths // 100}.{hundredths % 100:02d}{letter}"
+def title(what: str, period: Period) -> str:
+    return f"{what} from {_when(period.since)} until {_when(period.until)} (UTC)"
 
 
-def _text_cell(text: str) -> str:
-    if not text:
-        return NONE
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+def unknown_notes(rows: Iterable[tuple[Value, ...]], columns: tuple[Column, ...]) -> tuple[str, ...]:
+    """What the figures leave out, counted."""
+    names = [column.name for column in columns]
+    counts = {name: sum(int(str(row[names.index(name)])) for row in rows) for name in (NO_PRICE, ESTIMATED)}
+    return (
+        f"{counts[NO_PRICE]} requests have no known price; no amount here includes them.",
+        f"{counts[ESTIMATED]} requests have estimated token counts; they are included.",
+        "Dollars are exact to nine places in CSV, JSON and Parquet.",
+    )
 
 
-def _plain(text: str) -> Text:
-    """Not read as rich's markup, and without control characters, which a terminal would obey."""
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in text) or NONE)
+def _key_cell(name: str, key: str | int) -> Value:
+    if name == "day":
+        return date(1970, 1, 1) + timedelta(days=int(key))
+    return ", ".join(json.loads(key)) if name == GroupBy.TAGS and isinstance(key, str) else str(key)
 
 
-def _title(report: Report) -> str:
-    since, until = _when(report.since) or "the beginning", _when(report.until) or "now"
-    return f"Cost from {since} until {until} (UTC)"
+def _by_tag(by: Sequence[str], found: Sequence[Sums]) -> Iterable[Sums]:
+    """Where a tag is asked for: the rows of each tag, and for the rest of their keys the surplus."""
+    if TAG not in by:
+        return found
+    place = list(by).index(TAG)
+    merged: dict[tuple[str | int, ...], Sums] = {}
+    for sums in found:
+        tags = json.loads(str(sums.keys[place]))
+        for tag in tags or [""]:
+            _merge(merged, sums, (*sums.keys[:place], tag, *sums.keys[place + 1 :]), 1)
+        if len(tags) > 1:
+            _merge(merged, sums, (*sums.keys[:place], OVERLAP, *sums.keys[place + 1 :]), 1 - len(tags))
+    return [merged[keys] for keys in sorted(merged, key=lambda k: (k[place] == OVERLAP, *map(str, k)))]
 
 
-def _when(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _merge(
+    into: dict[tuple[str | int, ...], Sums], sums: Sums, keys: tuple[str | int, ...], times: int
+) -> None:
+    present = into.get(keys)
+    values = msgspec.structs.asdict(sums)
+    for name, value in values.items():
+        if name not in ("keys", "above_tokens"):
+            held = None if present is None else getattr(present, name)
+            both = [v for v in (held, None if value is None else value * times) if v is not None]
+            values[name] = sum(both) if both else None
+    into[keys] = Sums(**(values | {"keys": keys}))
 
 
-def _day(number: int) -> str:
-    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+def _change(then: Sums | None, now: Sums | None) -> tuple[int, int, int, int, int, int, int]:
+    before, after = ((s.cost_nano or 0) if s else 0 for s in (then, now))
+    both = [s for s in (then, now) if s]
+    return (
+        before,
+        after,
+        after - before,
+        then.requests if then else 0,
+        now.requests if now else 0,
+        sum(s.unknown_price for s in both),
+        sum(s.estimated for s in both),
+    )
 
 
-def _to_ns(moment: datetime | None) -> int | None:
-    """Unix time in nanoseconds, in whole numbers."""
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError("a report's bounds need a time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+def _when(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ import msgspec
 from gateway.ledger.budgets.budget import Budget
 from gateway.ledger.budgets.leases import Purse
 from gateway.ledger.drain import Drain, Sign, Stats
+from gateway.ledger.rollups import Roller
 from gateway.ledger.spool import BEGUN, SEGMENT_BYTES, SETTLED, SpoolUnwritable, Writer, claim
 from gateway.ledger.store import Store
 from gateway.ledger.tables import encode
@@ -52,6 +53,7 @@ class Ledger:
             sign,
             self.purse.covering if budgets else None,
         )
+        self._roller = Roller(self.store, lambda: self.ready)
         self._lock = threading.Lock()
         self._unspooled = 0
         self._closed = False
@@ -119,6 +121,7 @@ class Ledger:
                 return True
             self._closed = True
         flushed = self._drain.flush(timeout)
+        self._roller.stop(timeout)
         if not self._drain.stop(timeout):
             return False  # the thread still reads the directory: the lock goes with the process
         self._writer.close()

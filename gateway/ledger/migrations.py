@@ -66,6 +66,33 @@ CREATE TABLE session (
 )
 """
 
+_ROLLUP_TABLE = """
+CREATE TABLE rollup (
+    day BIGINT NOT NULL,
+    team TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    model TEXT NOT NULL,
+    adapter TEXT NOT NULL,
+    route TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    privacy TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    estimated BIGINT NOT NULL,
+    unknown_price BIGINT NOT NULL,
+    price TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    cost_nano BIGINT
+)
+"""
+
 Migrations = Sequence[tuple[int, tuple[str, ...]]]  # version, statements
 
 MIGRATIONS: Migrations = (
@@ -93,6 +120,14 @@ MIGRATIONS: Migrations = (
         ),
     ),
     (4, BUDGET_TABLES),
+    (
+        5,
+        (
+            _ROLLUP_TABLE,
+            "CREATE INDEX rollup_by_day ON rollup (day)",
+            "CREATE TABLE rollup_day (day BIGINT NOT NULL PRIMARY KEY)",
+        ),
+    ),
 )
 
 

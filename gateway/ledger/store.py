@@ -3,12 +3,10 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -17,10 +15,8 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
     cast,
     exc,
-    func,
     or_,
     select,
     text,
@@ -28,16 +24,19 @@ from sqlalchemy import (
 )
 
 from gateway.errors import ConfigError, HeadgateError
+from gateway.ledger import rollups
 from gateway.ledger.budgets.bill import Bill
 from gateway.ledger.budgets.store import release
-from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, reading, short
+from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, short
 from gateway.ledger.migrations import migrate
+from gateway.ledger.rollups import DAY_NS
+from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
 from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry, to_row
-from gateway.types import Entry, Outcome
+from gateway.types import Entry
 
 __all__ = ["GroupBy", "RowRefused", "Store", "StoreUnavailable", "Sums"]
 
-DAY_NS = 86_400 * 10**9
+_STARTED = COLUMNS.index("started_ns")
 _FETCH = 1000  # rows read at a time where all of a period are
 # Rows given to the driver at a time, which keeps the interpreter lock meanwhile, psycopg for longer. Few
 # sizes, since a prepared statement of 100 rows takes hundreds of KB, and sqlite3 keeps one for each size.
@@ -54,38 +53,11 @@ class RowRefused(HeadgateError):
     """The database will never take one of these rows."""
 
 
-class GroupBy(StrEnum):
-    """What a report can be grouped by. A day is one of UTC."""
-
-    TEAM = "team"
-    MODEL = "model"
-    ADAPTER = "adapter"
-    ROUTE = "route"
-    BACKEND = "backend"
-    PRIVACY = "privacy"
-    DAY = "day"
-
-
 class SessionSeen(NamedTuple):
     """What is known of a conversation: the label of its class, and when it was last heard of."""
 
     privacy: str
     seen_ns: int
-
-
-class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of entries. `keys` are in the order asked for; a day is its number since 1970-01-01."""
-
-    keys: tuple[str | int, ...]
-    requests: int
-    refused: int  # by us, before any backend was reached
-    failed: int  # reached a backend and got no whole answer: failed, interrupted or lost
-    estimated: int  # of which the tokens are an estimate
-    unknown_price: int  # reached a backend, and what that costs is not known
-    input_tokens: int
-    cached_input_tokens: int
-    output_tokens: int
-    cost_nano: int | None  # of those with a known price; None when there is none such
 
 
 class Store:
@@ -96,6 +68,9 @@ class Store:
         self._engine = open_engine(url)
         if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
+        # What reads twice sees one state, as every transaction of SQLite does.
+        postgresql = self._engine.dialect.name == "postgresql"
+        self._snapshot = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
 
     def migrate(self) -> tuple[int, ...]:
         """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
@@ -114,6 +89,7 @@ class Store:
         if not rows:
             return 0
         with self.writing() as connection:
+            rollups.touch(connection, {row[_STARTED] // DAY_NS for row in rows})
             parts = _parted(rows, _PARTS[connection.dialect.name])
             if bill is None or not any(map(bill.covers, rows)):
                 return sum(self._insert_part(connection, part) for part in parts)
@@ -129,21 +105,47 @@ class Store:
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
         newest = select(ENTRY).order_by(ENTRY.c.started_ns.desc(), ENTRY.c.call_id).limit(n)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(newest)]
 
     def sums(
-        self, group_by: Sequence[GroupBy], since_ns: int | None = None, until_ns: int | None = None
+        self,
+        group_by: Sequence[GroupBy],
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        prompt_bounds: Sequence[int] = (),
     ) -> list[Sums]:
         """Entries with since_ns <= started_ns < until_ns, summed by group in the groups' order.
 
-        Without groups: one row for all, also when there are no entries. Raises StoreUnavailable.
+        With `prompt_bounds` each group is split by the highest of them that the prompts' tokens exceed; then
+        the cost grows with the requests, else with days × groups. Without groups or bounds: one row for all,
+        also when there are no entries. Raises StoreUnavailable.
         """
-        keys = [_KEYS[group].label(group.value) for group in group_by]
-        query = select(*keys, *(column.label(name) for name, column in _SUMS.items()))
-        query = query.where(_within(since_ns, until_ns)).group_by(*keys).order_by(*keys)
-        with reading(self._engine) as connection:
-            return [_to_sums(row, len(keys)) for row in connection.execute(query)]
+        with self._reading() as connection:
+            rolled = spans_of(rollups.rolled_days(connection))
+            query = sums_query(group_by, (since_ns, until_ns), rolled, prompt_bounds)
+            tiered = bool(prompt_bounds)
+            return [to_sums(row, len(group_by), tiered=tiered) for row in connection.execute(query)]
+
+    def days_to_roll_up(self, now_ns: int, *, anew: bool = False) -> list[int]:
+        """Days that have been over for a while, have entries and, unless `anew`, no roll-up.
+
+        Raises StoreUnavailable.
+        """
+        with self._reading() as connection:
+            rolled = set() if anew else rollups.rolled_days(connection)
+            until = (now_ns - rollups.GRACE_NS) // DAY_NS
+            return [day for day in rollups.days_with_entries(connection, until) if day not in rolled]
+
+    def roll_up(self, day: int, *, anew: bool = False) -> bool:
+        """Sums a day, unless that is done and not asked for `anew`. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            return rollups.roll_up(connection, day, anew=anew)
+
+    def first_started_ns(self, backend: str) -> int | None:
+        """When the first request to this backend began, to the day where it is rolled up; None: none did."""
+        with self._reading() as connection:
+            return rollups.first_started_ns(connection, backend)
 
     def decisions(
         self,
@@ -166,16 +168,16 @@ class Store:
         if after:
             since = select(ENTRY.c.started_ns).where(ENTRY.c.call_id == after).scalar_subquery()
             later = and_(ENTRY.c.started_ns == since, ENTRY.c.call_id > after)
-            query = query.where(or_(ENTRY.c.started_ns > since, later))
+            query = query.where(ENTRY.c.started_ns >= since, or_(ENTRY.c.started_ns > since, later))
         query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(query)]
 
     def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
         """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""
         columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in ENTRY.columns]
         query = _chosen(select(*columns), since_ns, until_ns, privacy).order_by(ENTRY.c.started_ns)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             found = connection.execution_options(yield_per=_FETCH).execute(query)
             for part in found.partitions():
                 yield from map(list, part)
@@ -187,13 +189,13 @@ class Store:
             ENTRY.c.response_id != "",  # says that the index, which leaves these out, will do
             ENTRY.c.team == team,
         )
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
     def session(self, key: str) -> SessionSeen | None:
         """None: nothing above the lowest class was said in it. Raises StoreUnavailable."""
         query = select(SESSION.c.privacy, SESSION.c.seen_ns).where(SESSION.c.key == key)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             row = connection.execute(query).one_or_none()
         return SessionSeen(*row) if row is not None else None
 
@@ -226,6 +228,14 @@ class Store:
         return list(connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).scalars())
 
     @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect().execution_options(**self._snapshot) as connection:
+                yield connection
+        except DATABASE_DOWN as e:
+            raise StoreUnavailable(short(e)) from e
+
+    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write: committed at its end, or not at all.
 
@@ -256,44 +266,6 @@ def _insert(rows: int, marker: str) -> str:
     values = ", ".join([row] * rows)
     columns = ", ".join(COLUMNS)  # names of ours
     return f"INSERT INTO entry ({columns}) VALUES {values} ON CONFLICT (call_id) DO NOTHING"  # noqa: S608
-
-
-def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-
-def _total(column: ColumnElement[int]) -> ColumnElement[int]:
-    return func.coalesce(func.sum(column), 0)
-
-
-_FAILED = (Outcome.FAILED.value, Outcome.INTERRUPTED.value, Outcome.LOST.value)
-_KEYS: dict[GroupBy, ColumnElement[Any]] = {
-    GroupBy.TEAM: ENTRY.c.team,
-    GroupBy.MODEL: ENTRY.c.model,
-    GroupBy.ADAPTER: ENTRY.c.adapter,
-    GroupBy.ROUTE: ENTRY.c.route,
-    GroupBy.BACKEND: ENTRY.c.backend,
-    GroupBy.PRIVACY: ENTRY.c.privacy,
-    GroupBy.DAY: ENTRY.c.started_ns // DAY_NS,
-}
-# In the order of the fields of Sums.
-_SUMS: dict[str, ColumnElement[Any]] = {
-    "requests": func.count(),
-    "refused": _count(ENTRY.c.outcome == Outcome.REFUSED.value),
-    "failed": _count(ENTRY.c.outcome.in_(_FAILED)),
-    "estimated": _count(ENTRY.c.estimated),
-    "unknown_price": _count(and_(ENTRY.c.cost_nano.is_(None), ENTRY.c.backend != "")),
-    "input_tokens": _total(ENTRY.c.input_tokens),
-    "cached_input_tokens": _total(ENTRY.c.cached_input_tokens),
-    "output_tokens": _total(ENTRY.c.output_tokens),
-    "cost_nano": func.sum(ENTRY.c.cost_nano),
-}
-
-
-def _to_sums(row: Sequence[Any], keys: int) -> Sums:
-    # PostgreSQL sums bigints as numeric, which arrives as Decimal.
-    sums = {name: None if v is None else int(v) for name, v in zip(_SUMS, row[keys:], strict=True)}
-    return msgspec.convert({"keys": tuple(row[:keys]), **sums}, Sums)
 
 
 _RAISE_SESSION = text(

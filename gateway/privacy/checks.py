@@ -4,11 +4,15 @@ A check takes what a pattern matched (ASCII) and yields the spans in it that hol
 """
 
 import ipaddress
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from math import log2
 
 import re2
-from stdnum import iban, luhn, numdb
+from stdnum import iban, numdb
+from stdnum.gb import nhs
 from stdnum.us import ssn
 
 Spans = Iterator[tuple[int, int]]
@@ -16,6 +20,14 @@ Check = Callable[[str], Spans]
 
 _SEPARATORS = str.maketrans("", "", " .-/()\t")
 _DATE = re2.compile(r"\d{1,2}[ ./-]\d{1,2}[ ./-](?:19|20)\d\d|(?:19|20)\d\d[ ./-]\d{1,2}[ ./-]\d{1,2}")
+_NO_MAC_SEPARATORS = str.maketrans("", "", ":-.")
+# What else a dot parts: these are top-level domains as well.
+_FILE_ENDINGS = frozenset(
+    ["py", "rs", "sh", "md", "pl", "cc", "so", "ps", "in", "is", "at", "am", "it", "no", "my"]
+)
+_WORDY = re2.compile(r"(?:[a-z]{3,12}[_./-]){3}|(?i:example|placeholder|your[_-])")
+_BLANKS = str.maketrans(".-\t", "   ")
+_DOUBLED = str.maketrans("123456789", "246813579")  # and the digits of the sum added: 5 -> 10 -> 1
 _LONG_CARDS = (16, 17, 18, 19)
 _MAESTRO = (16, 12, 13, 14, 15, 17, 18, 19)
 # Issuer prefix -> lengths of its card numbers, the usual one first. The longest prefix that fits counts.
@@ -26,7 +38,7 @@ _ISSUERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(["300", "301", "302", "303", "304", "305", "309", "36", "38", "39"], (14, 16)),
     **dict.fromkeys(["35", "62", "6011", "644", "645", "646", "647", "648", "649", "65"], _LONG_CARDS),
     **dict.fromkeys(["2200", "2201", "2202", "2203", "2204"], _LONG_CARDS),
-    **dict.fromkeys(["50", "56", "57", "58", "6"], _MAESTRO),
+    **dict.fromkeys(["0604", "50", "56", "57", "58", "6"], _MAESTRO),
 }
 _GROUPED_LENGTHS = frozenset({14, 15, 16, 19})
 
@@ -70,27 +82,44 @@ def us_ssn(digits: str) -> bool:
     return bool(ssn.is_valid(f"{digits[:3]}-{digits[3:5]}-{digits[5:]}"))
 
 
-def card(run: str) -> Spans:
-    """The card number that begins where `run` does, in groups as people write them.
+def luhn(digits: str) -> bool:
+    """ISO/IEC 7812: as in python-stdnum, at a third of its time."""
+    backwards = digits[::-1]
+    return (sum(map(int, backwards[::2])) + sum(map(int, backwards[1::2].translate(_DOUBLED)))) % 10 == 0
+
+
+def uk_nhs(digits: str) -> bool:
+    return bool(nhs.is_valid(digits))
+
+
+def cards(run: str) -> Spans:
+    """The card numbers in a run of digits, in groups as people write them.
 
     Each group but the last has three digits or more: every table of numbers would hold a "card"
     otherwise. The unusual lengths count only unbroken.
     """
-    digits = digits_of(run)
-    lengths = _card_lengths(digits)
-    if not lengths:
-        return
-    places = [place for place, character in enumerate(run) if character.isdigit()]
-    for length in lengths:
-        if _grouped(places, length) and luhn.is_valid(digits[:length]):
-            yield 0, places[length - 1] + 1
-            return
+    groups = run.translate(_BLANKS).split()
+    digits = "".join(groups)
+    begins = [0, *accumulate(map(len, groups))]
+    ends, places, past = set(begins), None, 0
+    for begin, group in zip(begins, groups, strict=False):
+        if len(group) < 3 or begin < past:
+            continue
+        for length in _card_lengths(digits[begin : begin + 4]):
+            end = begin + length
+            if end in ends and _grouped(begins, begin, end) and luhn(digits[begin:end]):
+                places = places or [place for place, character in enumerate(run) if character.isdigit()]
+                start = places[begin]
+                if start < 2 or run[start - 1] != "." or not run[start - 2].isdigit():  # it is no fraction
+                    yield start, places[end - 1] + 1
+                    past = end
+                break
 
 
 def spelled_card(run: str) -> Spans:
     """A card number given digit by digit, with nothing else in `run`."""
     digits = digits_of(run)
-    if len(digits) in _card_lengths(digits) and luhn.is_valid(digits):
+    if len(digits) in _card_lengths(digits) and luhn(digits):
         yield 0, len(run)
 
 
@@ -98,14 +127,12 @@ def _card_lengths(digits: str) -> tuple[int, ...]:
     return next((_ISSUERS[digits[:n]] for n in (4, 3, 2, 1) if digits[:n] in _ISSUERS), ())
 
 
-def _grouped(places: list[int], length: int) -> bool:
-    """Whether the first `length` digits, at `places`, end with a group and are grouped as a card's."""
-    ends = [k for k in range(1, len(places)) if places[k] != places[k - 1] + 1] + [len(places)]
-    inside = [end for end in ends if end <= length]
-    if length not in inside:
-        return False
-    sizes = [end - start for start, end in pairwise([0, *inside])]
-    return len(sizes) == 1 or (min(sizes) >= 3 and length in _GROUPED_LENGTHS)
+def _grouped(begins: list[int], begin: int, end: int) -> bool:
+    """Whether the digits from `begin` to `end` are unbroken, or grouped as a card's are."""
+    inside = begins[bisect_left(begins, begin) : bisect_left(begins, end) + 1]
+    return len(inside) == 2 or (
+        end - begin in _GROUPED_LENGTHS and min(after - before for before, after in pairwise(inside)) >= 3
+    )
 
 
 def ibans(matched: str) -> Spans:
@@ -133,16 +160,68 @@ def national_phones(matched: str) -> Spans:
 
 
 def emails(matched: str) -> Spans:
-    """All but git's own: `git@host` names a protocol, not a person."""
+    """All but git's own: `git@host` names a protocol, not a person. A question mark may end the sentence."""
     if not matched.lower().startswith("git@"):
-        yield 0, len(matched)
+        bare = matched.rstrip("?")  # also what stands for a letter of another script
+        yield 0, len(matched if bare.endswith(".") else bare)
 
 
 def ipv6(matched: str) -> Spans:
     """Addresses with a long first group: `a::b` is more often a name in a program."""
+    if matched.find(":") < 3 or not any(map(str.isdigit, matched)):
+        return
     try:
         ipaddress.IPv6Address(matched)
     except ValueError:
         return
-    if matched.find(":") >= 3 and any(map(str.isdigit, matched)):
+    yield 0, len(matched)
+
+
+def mac(matched: str) -> Spans:
+    """Not all zeros or all ones, nor digits alone: dates and times in pairs look so."""
+    digits = matched.lower().translate(_NO_MAC_SEPARATORS)
+    if len(set(digits)) > 1 and not digits.isdigit():
         yield 0, len(matched)
+
+
+def urls(matched: str) -> Spans:
+    """Without the punctuation that ends the sentence, or a bracket that begins before it."""
+    end = len(matched.rstrip(".,;:!?*"))
+    if matched[end - 1] in ")]" and matched.count("(") + matched.count("[") == 0:
+        end -= 1
+    yield 0, end
+
+
+def domains(matched: str) -> Spans:
+    """Names of hosts, not of files, modules or initials: those in lower case or well known at their end."""
+    host = matched.split("/", 1)[0]
+    labels = host.split(".")
+    if (
+        max(map(len, labels)) >= 3
+        and labels[-1].lower() not in _FILE_ENDINGS
+        and not host.replace(".", "").isdigit()
+    ):
+        yield 0, len(matched.rstrip(".,;:!?*)]"))
+
+
+def assigned(matched: str) -> Spans:
+    """Values that look drawn at random: letters and digits, many different ones, and no words in a row."""
+    value = matched.rstrip(".=")
+    digits = sum(map(str.isdigit, value))
+    if digits >= 2 and len(value) - digits >= 2 and _entropy(value) >= 3.2 and not _WORDY.search(value):
+        yield 0, len(matched)
+
+
+def passwords(matched: str) -> Spans:
+    """Values that no word is: letters beside digits or signs, and no variable, call or path."""
+    value = matched.rstrip(".,:?*")
+    letters = any(map(str.isalpha, value))
+    others = any(map(str.isdigit, value)) or any(sign in value for sign in "!@#$%^&*+=~|")
+    if len(value) >= 6 and letters and others and value[0] not in "$%&@/\\*-=:" and "://" not in value:
+        yield 0, len(value)
+
+
+def _entropy(text: str) -> float:
+    """Shannon's, in bits a character."""
+    size = len(text)
+    return -sum(n / size * log2(n / size) for n in Counter(text).values())

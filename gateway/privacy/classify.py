@@ -19,7 +19,7 @@ from gateway.errors import BadRequest
 from gateway.privacy.content import Unreadable, read, strings_of
 from gateway.privacy.detect import Clearing, Detector, Finding
 from gateway.privacy.workers import AllStuck, Workers
-from gateway.types import Classification
+from gateway.types import Classification, Place
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
 __all__ = ["Classifier", "strings_of"]
@@ -27,6 +27,7 @@ __all__ = ["Classifier", "strings_of"]
 # A glance is so much cheaper than a scan that it may take texts that many times as long inline;
 # a quarter of that beyond ASCII, where looking through disguises may cost more than the glance.
 _GLANCE = 8
+THREADS = 4
 _BEYOND_ASCII = 4
 # Above all scales; what is so classed has the highest class that there is.
 _DOUBT = PrivacyClass(sys.maxsize, "doubt")
@@ -38,6 +39,8 @@ class _Report(msgspec.Struct, frozen=True):
     privacy: PrivacyClass
     reason: str
     counts: dict[str, int] = {}
+    places: tuple[Place, ...] = ()
+    failed: bool = False
 
 
 _NOTHING = _Report(PrivacyClass.PUBLIC, "nothing found")  # says least on every scale
@@ -51,8 +54,8 @@ class Classifier:
     """Asks all detectors. `deadline_s` is for each, and they run side by side.
 
     Those that promise linear time read texts up to `inline_characters` on the event loop: a thread
-    costs more than that, and longer ones, when a glance is enough. Everything else goes to `threads`
-    threads of its own.
+    costs more than that, and longer ones, when a glance is enough. Everything else goes to `workers`,
+    by default four threads of its own.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Classifier:
         scale: Scale = DEFAULT_SCALE,
         attachment_class: PrivacyClass | None = None,
         inline_characters: int = 16 * 1024,
-        threads: int = 4,
+        workers: Workers | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
         self._clearing = tuple(d for d in detectors if isinstance(d, Clearing) and d.linear)
@@ -74,7 +77,7 @@ class Classifier:
         self._clear = {floor: self._highest([self._floors[floor], *nothing]) for floor in scale}
         self._deadline_s = deadline_s
         self._inline_characters = inline_characters
-        self._workers = Workers(threads)
+        self._workers = workers or Workers(THREADS)
 
     async def classify(
         self,
@@ -141,20 +144,23 @@ class Classifier:
     def _report(self, detector: Detector, texts: Sequence[str]) -> _Report:
         """What `detector` says of `texts`. Of a kind it counts those in the text that holds most of them."""
         counts: Counter[str] = Counter()
-        privacy = PrivacyClass.PUBLIC
+        places: list[Place] = []
         try:
-            for text in texts:
-                findings = _checked(detector.scan(text), len(text), self._scale)
+            for number, text in enumerate(texts):
+                found = _checked(detector.scan(text), len(text), self._scale)
+                findings = [finding for finding in found if finding.privacy > self._scale.lowest]
                 if not findings:
                     continue
                 counts |= Counter(finding.kind for finding in findings)
-                privacy = max([privacy, *(finding.privacy for finding in findings)])
+                places += (Place(number, f.start, f.end, f.kind, f.privacy) for f in findings)
         except _Rubbish as rubbish:
             return _failed(detector, str(rubbish))
         except Exception as error:  # noqa: BLE001  # fail closed, whatever it is; its message may hold content
             return _failed(detector, f"raised {type(error).__name__}")
-        reason = "found " + ", ".join(sorted(counts)) if counts else "nothing found"
-        return _Report(privacy, reason, dict(counts))
+        if not places:
+            return _NOTHING
+        privacy = max(place.privacy for place in places)
+        return _Report(privacy, "found " + ", ".join(sorted(counts)), dict(counts), tuple(places))
 
     def _highest(self, reports: Iterable[_Report]) -> Classification:
         """The highest class, with the reasons of those who gave it."""
@@ -166,7 +172,15 @@ class Classifier:
             for kind, count in report.counts.items():
                 findings[kind] = findings.get(kind, 0) + count
         reason = "; ".join(report.reason for report in givers if report.reason)
-        return Classification(privacy=self._scale.classes[privacy], findings=findings, reason=reason)
+        failed = any(report.failed for report in reports)
+        least = max((r.privacy for r in reports if not r.places), default=self._scale.lowest)
+        return Classification(
+            privacy=self._scale.classes[privacy],
+            findings=findings,
+            reason=reason,
+            places=() if failed else tuple(place for report in reports for place in report.places),
+            least=min(least, most),
+        )
 
 
 def _clears(detector: Clearing, pieces: str) -> bool:
@@ -203,4 +217,4 @@ def _valid(finding: object, size: int, scale: Scale) -> bool:
 
 
 def _failed(detector: Detector, why: str) -> _Report:
-    return _Report(_DOUBT, f"detector {detector.name}: {why}")
+    return _Report(_DOUBT, f"detector {detector.name}: {why}", failed=True)

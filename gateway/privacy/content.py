@@ -7,11 +7,14 @@ An identifier may be cut in two where one content part or message ends and the n
 are those texts in document order: whoever joins them without anything in between sees it whole.
 """
 
-from collections.abc import Iterator
-from itertools import repeat
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, repeat
 from typing import Any
 
 import msgspec
+
+from gateway.types import Place
 
 MAX_DEPTH = 128
 MAX_CHARACTERS = 32 * 1024 * 1024
@@ -60,6 +63,21 @@ class Content(msgspec.Struct, frozen=True):
         for place in self.turns:
             others[place] = ""
         return BETWEEN.join((self._conversation(), *others))
+
+    def locate(self, places: Iterable[Place]) -> Iterator[tuple[int, int, int] | None]:
+        """For each place in `texts()` the string that holds all of it, and where in that: [start, end).
+
+        None for one that reaches over the end of a string.
+        """
+        between = len(BETWEEN)
+        apart = list(accumulate((len(string) + between for string in self.strings), initial=0))
+        joined = list(accumulate((len(self.strings[turn]) for turn in self.turns), initial=0))
+        for place in places:
+            starts = joined if place.text else apart
+            number = bisect_right(starts, place.start) - 1
+            string = self.turns[number] if place.text else number
+            start, end = place.start - starts[number], place.end - starts[number]
+            yield (string, start, end) if end <= len(self.strings[string]) else None
 
     def _conversation(self) -> str:
         return "".join([self.strings[place] for place in self.turns])

@@ -2,38 +2,30 @@
 
 The text is folded (`fold.py`) and then read as one byte per character, "?" for all beyond ASCII:
 a place in the bytes is a place in the folded text, and the patterns are ASCII throughout. What is
-percent-encoded or in base64 is decoded once and searched as well; a finding there spans the whole
-encoded token.
+encoded in it (`encoded.py`) is decoded and searched as well, to a bounded depth.
 
 Few texts hold anything, so the question is asked three times, each time more dearly: `clears` looks
-for signs in all of a request at once, `_search` whether any pattern matches, and only then each
-pattern has its own pass.
+for signs of anything in a whole request, `scan` has one pass to see which scans match, and only those
+then have a pass of their own.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.errors import ConfigError
-from gateway.privacy.fold import Layer, fold, layers, origins
-from gateway.privacy.patterns import (
-    ADDRESSES,
-    ANY,
-    CLASSES,
-    NUMBERS,
-    SECRETS,
-    SEVEN_DIGITS,
-    SIGNS,
-    WORDS,
-    Alternative,
-    Scan,
-)
+from gateway.privacy.encoded import decode
+from gateway.privacy.fold import fold, origins
+from gateway.privacy.patterns import CLASSES, SCANS, SIGNS, SURVEY
+from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
+# How many encodings may be wrapped around each other. Each is at most 2.3 times as long as the last one.
+MAX_LAYERS = 3
+# Text that every scan has to read.
+_EVERYTHING = "mail a@b.example, eyJa, ab12, 0x1, 1.2.3.4, call 12 34 56 78 90, pwd, dob, bic, " + "x1" * 16
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
 
@@ -94,54 +86,69 @@ class StructuredDetector:
             )
         shipped = {kind: scale.meaning(privacy) for kind, privacy in CLASSES.items()}
         self._classes = {**shipped, **(classes or {})}
+        self._links_matter = self._classes["url"] > scale.lowest
+        self.scan(_EVERYTHING)  # numbering plans and automata are made now, not while a request waits
 
     def clears(self, pieces: str) -> bool:
-        """Whether there is no sign of anything. Signs are in identifiers, and those in one piece each."""
-        return SIGNS.search(_bytes_of(fold(pieces))) is None
+        """Whether there is no sign of anything. Signs are in identifiers or words, and those in one piece."""
+        raw = _bytes_of(fold(pieces))
+        return SIGNS.search(raw) is None and not (self._links_matter and b"." in raw)
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
-        folded = fold(text)
+        return tuple(outermost(layered(text, self._find)))
+
+    def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
-        found = list(self._search(raw))
-        found += self._decoded(tuple(layers(raw)))
-        if found and folded is not text:
-            places = origins(text)
-            found = [replace(f, start=places[f.start], end=places[f.end - 1] + 1) for f in found]
-        return tuple(_outermost(found))
-
-    def _decoded(self, encoded: Sequence[Layer]) -> Iterator[Finding]:
-        """What is found in the decoded layers, all read as one text: a search has a price of its own."""
-        texts = [_bytes_of(fold(layer.text)) + b"\n" for layer in encoded]
-        ends = list(accumulate(map(len, texts)))
-        for finding in self._search(b"".join(texts)) if texts else ():
-            first, last = bisect_right(ends, finding.start), bisect_right(ends, finding.end - 1)
-            yield replace(finding, start=encoded[first].start, end=encoded[last].end)
-
-    def _search(self, raw: bytes) -> Iterator[Finding]:
         parted = _part(raw)
-        if ANY.search(raw) or (parted != raw and ANY.search(parted)):
-            yield from self._search_one_by_one(raw, parted)
-        else:
-            yield from self._matches(ADDRESSES, raw)
-
-    def _search_one_by_one(self, raw: bytes, parted: bytes) -> Iterator[Finding]:
-        for scan in (*SECRETS, ADDRESSES):
-            yield from self._matches(scan, raw)
-        for scan in (*WORDS, *(NUMBERS if SEVEN_DIGITS.search(parted) else ())):
-            yield from self._matches(scan, parted)
+        matching = SURVEY.matching(raw)
+        matching_parted = matching if parted is raw else SURVEY.matching(parted)
+        found: list[Finding] = []
+        for place, (scan, is_parted) in enumerate(SCANS):
+            if place in (matching_parted if is_parted else matching):
+                found += self._matches(scan, parted if is_parted else raw)
+        return found, len(SCANS) in matching
 
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
-        if not all(literal in raw for literal in scan.needs):
-            return
         place = 0
-        while match := scan.pattern.search(raw, place):
-            place = match.start() + 1
+        while match := _next(scan, raw, place):
             alternative, start, end = _matched(scan, match)
-            kind, confidence = alternative.kind, alternative.confidence
-            for first, last in alternative.check(raw[start:end].decode("ascii")):
-                place = start + last
-                yield Finding(start + first, place, kind, self._classes[kind], confidence)
+            place = end if scan.disjoint else match.start() + 1
+            for first, last, kind, confidence in alternative.read(raw[start:end].decode("ascii")):
+                place = max(place, start + last)
+                yield Finding(start + first, start + last, kind, self._classes[kind], confidence)
+
+
+def layered(
+    text: str, find: Callable[[str], tuple[list[Finding], bool]], layers: int = MAX_LAYERS
+) -> Sequence[Finding]:
+    """What `find` finds in `text` and in `layers` layers of encoding, at its places in `text`.
+
+    `find` takes folded text, and answers also whether something may be encoded in it.
+    """
+    folded = fold(text)
+    found, encoded = find(folded)
+    decoded = decode(_bytes_of(folded)) if encoded and layers else None
+    if decoded:
+        for finding in layered(decoded.text, find, layers - 1):
+            start, end = decoded.origin(finding.start, finding.end)
+            found.append(replace(finding, start=start, end=end))
+    if found and folded is not text:
+        places = origins(text)
+        found = [replace(f, start=places[f.start], end=places[f.end - 1] + 1) for f in found]
+    return found
+
+
+def _next(scan: Scan, raw: bytes, place: int) -> Any:
+    """The next match; where there is `first`, it tells the places to look at."""
+    if scan.first is None:
+        return scan.pattern.search(raw, place)
+    while begun := scan.first.search(raw, place):
+        match = scan.pattern.match(raw, begun.start())
+        if match:
+            return match
+        place = begun.start() + 1
+    return None
 
 
 def _bytes_of(folded: str) -> bytes:
@@ -149,11 +156,11 @@ def _bytes_of(folded: str) -> bytes:
 
 
 def _part(raw: bytes) -> bytes:
-    """`raw` with blanks for what parts words, at the same places."""
+    """`raw` with blanks for what parts words, at the same places; `raw` itself where there is none."""
     if b"\\" in raw:
         for mark, blanks in _ESCAPES:
             raw = raw.replace(mark, blanks)
-    return raw.replace(b"_", b" ")
+    return raw.replace(b"_", b" ") if b"_" in raw else raw
 
 
 def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:
@@ -165,7 +172,7 @@ def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:
     raise AssertionError("each alternative has a group")
 
 
-def _outermost(found: Iterable[Finding]) -> Iterator[Finding]:
+def outermost(found: Iterable[Finding]) -> Iterator[Finding]:
     """Without repetitions and without what lies inside a finding of the same or a higher class."""
     kept: Finding | None = None
     for finding in sorted(found, key=lambda f: (f.start, -f.end, -f.privacy)):

@@ -14,8 +14,8 @@ A permit opens the door for one content, the one that was classified, and for a 
     seal       puts its SHA-256 and the moment of expiry beside a permit that `decide` minted
     release    takes the SHA-256 of what is about to leave, and hands that out if it is the same
 
-A content that differs from the client's (masked) is an Outgoing of its own, classified and decided
-upon as it is. Of what litellm makes of a content only the content itself is checked, before it gets it.
+A content that differs from the client's (masked) is an Outgoing of its own, classified as it is. Of
+what litellm makes of a content only the content itself is checked, before it gets it.
 """
 
 import asyncio
@@ -27,13 +27,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from gateway.errors import ConfigError, EgressRefused
 from gateway.settings import is_local
-from router_policies.types import Permit, Zone
+from router_policies.types import Permit, PrivacyClass, Zone
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -49,22 +50,34 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     until: float  # on the clock of time.monotonic
 
 
-class Outgoing:
-    """A request as it may leave: `content` is a JSON object, all of the body but the model."""
+class Outgoing(msgspec.Struct, kw_only=True):
+    """A request as it may leave."""
 
-    __slots__ = ("_digest", "content", "endpoint", "stream", "until")
+    endpoint: str
+    stream: bool
+    content: bytes  # a JSON object, not empty: all of the body but the model
+    until: float  # when its permits expire, on the clock of time.monotonic
+    privacy: PrivacyClass  # of the content
+    masked: "Outgoing | None" = None  # the same request with placeholders, where there is such a one
+    digest: str = ""  # of the content, once a permit needs it
 
-    def __init__(self, *, endpoint: str, stream: bool, content: bytes, until: float) -> None:
-        """`until`, on the clock of time.monotonic, is when its permits expire."""
-        self.endpoint, self.stream, self.content, self.until = endpoint, stream, content, until
-        self._digest = ""
+    def masked_for(self, permit: Permit | None) -> "Outgoing":
+        """What a candidate that gets it masked is sent. Raises EgressRefused.
+
+        The permit comes from the policy, the class from the content itself: neither is taken on trust.
+        """
+        if self.masked is None:
+            raise EgressRefused("this request may leave masked only, and it is not masked")
+        if permit is not None and self.masked.privacy > permit.privacy:
+            raise EgressRefused(f"masked it is still {self.masked.privacy.label}, above the permit's class")
+        return self.masked
 
     def seal(self, permit: Permit | None) -> Sealed | None:
         """`permit` for this content. Where none is needed none is made, and nothing is computed."""
         if permit is None:
             return None
-        self._digest = self._digest or digest_of(self.content)
-        return Sealed(permit=permit, digest=self._digest, until=self.until)
+        self.digest = self.digest or digest_of(self.content)
+        return Sealed(permit=permit, digest=self.digest, until=self.until)
 
 
 def digest_of(content: bytes) -> str:
@@ -122,12 +135,11 @@ class Door:
 
     def release(self, sealed: Sealed | None, call_id: str, model: str, content: bytes) -> bytes:
         """The body that may leave: `content`, as it was sealed, with `model` in it. Raises EgressRefused."""
-        self.check(sealed, call_id, model)
-        if not self.zone.local and (sealed is None or digest_of(content) != sealed.digest):
-            raise EgressRefused(
-                f"what is about to leave to backend {self.backend} is not what was classified"
-            )
-        return b'{"model":%b,%b' % (_encode(model), content[1:])
+        if not self.zone.local:
+            self.check(sealed, call_id, model)
+            if sealed is None or digest_of(content) != sealed.digest:
+                raise EgressRefused(f"what would leave to backend {self.backend} is not what was classified")
+        return b'{"model":' + _encode(model) + b"," + content[1:]
 
     def check_host(self, host: str, port: int | None) -> None:
         """Raises EgressRefused unless the configuration names `host` and `port`."""
@@ -185,6 +197,17 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def local_client(backend: str, zone: Zone, url: str) -> httpx.AsyncClient:
+    """For what goes to a backend of ours beside clients' requests: it reaches `url`'s host, by no proxy.
+
+    Where the zone is not local it reaches nothing.
+    """
+    parts = urlsplit(url)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    door = Door(backend=backend, zone=zone, allowed=[(parts.hostname or "", port)])
+    return httpx.AsyncClient(transport=GuardedTransport(door))
 
 
 def assert_local(backend: str, host: str) -> None:

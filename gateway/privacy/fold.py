@@ -1,4 +1,4 @@
-"""Text as the patterns want it: disguises folded away, encoded parts decoded.
+"""Text as the patterns want it: disguises folded away. What is encoded, encoded.py decodes.
 
 Folding maps each character on its own, so that every place in folded text has one origin in the
 text that was given: compatibility forms (full-width digits) to plain ones, digits of all scripts
@@ -6,12 +6,9 @@ and all dashes to ASCII, and zero-width characters, bidirectional controls and c
 nothing. What is ASCII, or needs none of this, is passed through as it is.
 """
 
-import binascii
 import unicodedata
-from collections.abc import Iterable, Iterator
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable
 
-import msgspec
 import re2
 
 # What NFKC leaves as it is and folding must change. A double negation is RE2's way to say "but not".
@@ -21,23 +18,6 @@ _DROPPED = frozenset({"Mn", "Me", "Cf"})
 _FEW = 16  # different characters, up to which replacing one after the other is the faster way
 _ASCII = bytes(range(128))
 _TABLE_LIMIT = 8192  # a cache of folds must not grow with what clients send
-
-_PERCENT = re2.compile(r"\S*%[0-9A-Fa-f]{2}\S*")
-# Lines of base64 are one token, so that an identifier across a line break is whole again.
-_BASE64 = re2.compile(r"[A-Za-z0-9+/_-]{24,}(?:\r?\n[A-Za-z0-9+/_-]{24,})*(?:\r?\n[A-Za-z0-9+/_-]{2,23}=*)?")
-# What all of `layers` hold.
-ENCODED = r"%[0-9A-Fa-f]{2}|[A-Za-z0-9+/_-]{24}"
-_STANDARD = bytes.maketrans(b"-_", b"+/")
-_ASCII_ONLY = bytes(b if b < 128 else ord("?") for b in range(256))
-_PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
-
-
-class Layer(msgspec.Struct, frozen=True):
-    """Text that stood encoded at [start, end) of another."""
-
-    text: str
-    start: int
-    end: int
 
 
 class _Folds(dict[int, str]):
@@ -91,32 +71,3 @@ def origins(text: str) -> list[int]:
     """For each character of `fold(text)` the place in `text` that it came from, and the end of `text`."""
     places = [place for place, character in enumerate(text) for _ in _FOLDS[ord(character)]]
     return [*places, len(text)]
-
-
-def layers(raw: bytes) -> Iterator[Layer]:
-    """What stands percent-encoded or in base64 in `raw`, one layer deep; binary data is left out."""
-    if b"%" in raw:
-        for match in _PERCENT.finditer(raw):
-            yield Layer(_readable(unquote_to_bytes(match.group())), match.start(), match.end())
-    for match in _BASE64.finditer(raw):
-        text = _readable(_from_base64(match.group()))
-        if text:
-            yield Layer(text, match.start(), match.end())
-
-
-def _from_base64(token: bytes) -> bytes:
-    """The bytes of a token in either alphabet, padded or not, as far as it goes."""
-    token = token.translate(_STANDARD, b"\r\n=")
-    if len(token) % 4 == 1:  # six bits make no byte
-        token = token[:-1]
-    return binascii.a2b_base64(token + b"=" * (-len(token) % 4))
-
-
-def _readable(data: bytes) -> str:
-    """`data` as text: UTF-8, or else what is mostly ASCII (Latin-1, UTF-16); "" for binary data."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        data = data.translate(_ASCII_ONLY, b"\0")
-    strange = len(data.translate(None, _PRINTABLE)) + data.count(b"?")
-    return data.decode("ascii") if strange * 4 <= len(data) else ""

@@ -26,7 +26,8 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.errors import ApiError, BadRequest
-from gateway.ledger.store import DAY_NS, SessionSeen
+from gateway.ledger.rollups import DAY_NS
+from gateway.ledger.store import SessionSeen
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Entry
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
@@ -55,6 +56,7 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     classification: Classification
     session: str = ""  # its key
     holder: str | None = None  # the backend that has the response it goes on from
+    past: PrivacyClass = PrivacyClass.PUBLIC  # what went before, which no placeholder takes away
 
 
 class _Expired(msgspec.Struct, frozen=True):
@@ -97,18 +99,21 @@ class Sessions:
 
         Raises BadRequest (a response that nobody knows, a session that has expired) and ApiError.
         """
-        holder = None
+        holder, past = None, self._scale.lowest
         if previous is not None:
-            privacy, holder = await self._answer(team, previous)
-            own = raised(own, privacy, f"goes on from a response of class {privacy.label}")
+            past, holder = await self._answer(team, previous)
+            own = raised(own, past, f"goes on from a response of class {past.label}")
         if session is None:
-            return Recalled(classification=own, holder=holder)
+            return Recalled(classification=own, holder=holder, past=past)
         key = key_of(team, session)
-        return Recalled(classification=await self._in_session(key, own), session=key, holder=holder)
+        so_far, reason = await self._in_session(key, own.privacy)
+        return Recalled(
+            classification=raised(own, so_far, reason), session=key, holder=holder, past=max(past, so_far)
+        )
 
     async def rise(self, key: str, privacy: PrivacyClass) -> None:
         """The session's class is at least `privacy` from now on. Raises BadRequest and ApiError."""
-        await self._in_session(key, Classification(privacy=privacy))
+        await self._in_session(key, privacy)
 
     def kept(self, entry: Entry) -> None:
         """An answer that a later request may go on from."""
@@ -121,23 +126,24 @@ class Sessions:
 
     # Sessions.
 
-    async def _in_session(self, key: str, own: Classification) -> Classification:
+    async def _in_session(self, key: str, own: PrivacyClass) -> tuple[PrivacyClass, str]:
+        """The session's class so far, which is raised to `own`, and the reason that it gives."""
         known, since_ns = self._sessions.get(key, (self._scale.lowest, 0))
         if known == self._scale.highest and self._now_ns() - since_ns < DAY_NS:
             self._sessions.move_to_end(key)
-            return raised(own, known, _SAID.format(known.label))
+            return known, _SAID.format(known.label)
         try:
-            found = await self._ask(lambda: self._touch(key, own.privacy))
+            found = await self._ask(lambda: self._touch(key, own))
         except _Unreachable as problem:
-            if own.privacy > known:
+            if own > known:
                 raise _unwritable() from problem
-            return raised(own, self._scale.highest, f"session: its past cannot be read: {problem}")
+            return self._scale.highest, f"session: its past cannot be read: {problem}"
         if isinstance(found, _Expired):
             raise _expired(self._lifetime_ns)
         if found is None:
-            return own
-        _keep(self._sessions, key, (max(found, own.privacy), self._now_ns()))
-        return raised(own, found, _SAID.format(found.label))
+            return self._scale.lowest, ""
+        _keep(self._sessions, key, (max(found, own), self._now_ns()))
+        return found, _SAID.format(found.label)
 
     def _touch(self, key: str, privacy: PrivacyClass) -> PrivacyClass | _Expired | None:
         """The class so far, raised to `privacy` in the database; None: it has held nothing yet. Blocks."""

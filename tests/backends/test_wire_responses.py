@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.wire import ResponsesMeter, meter_for
+from gateway.backends.wire import ResponsesMeter, answer_id, meter_for
 from gateway.types import Usage
 from tests.support.openai_schema import assert_valid
 
@@ -143,3 +143,19 @@ def test_a_chat_ends_in_its_own_form() -> None:
     error = msgspec.json.decode(meter.broken("gone").removeprefix(b"data: "))
     assert_valid(error, "ErrorResponse")
     assert error["error"]["message"] == "gone"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"id":"resp_1","output":[]}', "resp_1"),
+        (b'{"output":[]}', ""),
+        (b'{"id":7}', ""),
+        (b'{"id":"a\\nb"}', ""),
+        (b'{"id":"' + b"r" * 257 + b'"}', ""),
+        (b"\xff", ""),
+    ],
+)
+def test_the_id_of_an_answer(body: bytes, found: str) -> None:
+    """What a later request may go on from; a backend's nonsense is no id."""
+    assert answer_id(body) == found

@@ -7,12 +7,14 @@ postgresql://postgres@127.0.0.1:5432/headgate_test.
 import importlib.util
 import os
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from gateway.finance.reports import cost_report
-from gateway.ledger.store import GroupBy, RowRefused, Store
+from gateway.finance.periods import read_period, zone
+from gateway.finance.reports import chargeback
+from gateway.ledger.store import RowRefused, Store
 from gateway.types import Outcome, Usage
 from tests.ledger.conftest import OpenLedger
 from tests.ledger.samples import begun, entry
@@ -28,7 +30,7 @@ pytestmark = [
 def postgres() -> Iterator[Store]:
     engine = create_engine(URL)
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS entry, schema_version"))
+        connection.execute(text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
     engine.dispose()
     store = Store(URL)
     yield store
@@ -47,8 +49,11 @@ def test_rows_and_reports_are_the_same(postgres: Store, open_ledger: OpenLedger)
     assert postgres.insert([entry("a"), entry("c")]) == 1
     assert {e.call_id for e in postgres.last(9)} == {"a", "b", "c"}
     assert ledger.stats().rejected == 1
-    report = cost_report(postgres, [GroupBy.TEAM, GroupBy.DAY])
-    assert [row.keys for row in report.rows] == [("search", "2026-01-01")]
-    assert (report.total.requests, report.total.failed, report.total.cost_nano) == (3, 1, 300_000)
+    january = read_period("2026-01", zone("UTC"), datetime.now(UTC))
+    sheet = chargeback(postgres, ["team", "day"], january)
+    names = [column.name for column in sheet.columns]
+    (row,) = (dict(zip(names, row, strict=True)) for row in sheet.rows)
+    assert (row["team"], row["day_utc"]) == ("search", date(2026, 1, 1))
+    assert (row["requests"], row["requests_failed"], row["cost_of_priced_requests_usd"]) == (3, 1, 300_000)
     with pytest.raises(RowRefused):
         postgres.insert([entry("worse", status=2**70)])

@@ -10,7 +10,8 @@ from sqlalchemy import create_engine, inspect
 
 from gateway.errors import ConfigError
 from gateway.ledger import migrations
-from gateway.ledger.store import GroupBy, RowRefused, Store, StoreUnavailable
+from gateway.ledger.store import RowRefused, Store, StoreUnavailable
+from gateway.ledger.sums import GroupBy
 from gateway.ledger.tables import COLUMNS, ENTRY, SCHEMA_VERSION, SESSION, encode, to_row
 from gateway.types import Entry, Outcome, Usage
 from router_policies.types import ErrorClass
@@ -159,6 +160,7 @@ def test_sums_add_up(store: Store) -> None:
     (sums,) = store.sums([GroupBy.TEAM, GroupBy.DAY])
     assert msgspec.structs.asdict(sums) == {
         "keys": ("search", 20454),
+        "above_tokens": 0,
         "requests": 5,
         "refused": 1,
         "failed": 2,
@@ -166,6 +168,8 @@ def test_sums_add_up(store: Store) -> None:
         "unknown_price": 1,
         "input_tokens": 3000,
         "cached_input_tokens": 1200,
+        "cache_write_tokens": 0,
         "output_tokens": 150,
+        "reasoning_tokens": 0,
         "cost_nano": 150_007,
     }

@@ -145,7 +145,13 @@ def test_never_above_the_ceiling(permit: Permit, ceiling: PrivacyClass, until: i
 
 
 def outgoing(content: bytes, until: float = math.inf) -> Outgoing:
-    return Outgoing(endpoint="chat/completions", stream=False, content=content, until=until)
+    return Outgoing(
+        endpoint="chat/completions",
+        stream=False,
+        content=content,
+        until=until,
+        privacy=PrivacyClass.PUBLIC,
+    )
 
 
 def test_what_was_sealed_is_released() -> None:
@@ -174,6 +180,28 @@ def test_a_masked_content_has_a_seal_of_its_own() -> None:
     for sealed, content in ((outgoing(masked), CONTENT), (outgoing(CONTENT), masked)):
         with pytest.raises(EgressRefused):
             door.release(sealed.seal(PERMIT), "c1", "m", content)
+
+
+def test_only_what_is_masked_down_to_the_permit_is_given_out() -> None:
+    """Without a masked content, or with one above the permit's class, nothing leaves masked."""
+    permit = replace(PERMIT, privacy=PrivacyClass.INTERNAL)
+
+    def request(masked: Outgoing | None) -> Outgoing:
+        return Outgoing(
+            endpoint="chat/completions",
+            stream=False,
+            content=CONTENT,
+            until=math.inf,
+            privacy=PrivacyClass.RESTRICTED,
+            masked=masked,
+        )
+
+    masked = outgoing(CONTENT.replace(b"hello", b"[[X]]"))
+    assert request(masked).masked_for(permit) is masked
+    masked.privacy = PrivacyClass.CONFIDENTIAL
+    for wrong in (None, masked):
+        with pytest.raises(EgressRefused):
+            request(wrong).masked_for(permit)
 
 
 def test_a_permit_expires() -> None:

@@ -88,7 +88,10 @@ matches = few_keys(CONDITIONS, most=2)
 named = st.sampled_from(
     [{}, {"model": "a"}, {"model": "ab"}, {"adapter": "s@stable"}, {"adapter": MODELS[-1]}]
 )
-targets = st.builds(lambda backend, rest: {"backend": backend, **rest}, st.sampled_from(BACKENDS), named)
+masks = st.sampled_from([{}, {"mask": True}])
+targets = st.builds(
+    lambda backend, rest, mask: {"backend": backend, **rest, **mask}, st.sampled_from(BACKENDS), named, masks
+)
 actions = st.one_of(
     st.lists(targets, min_size=1, max_size=3).map(lambda found: {"targets": found}),
     st.just({"deny": {"message": "No."}}),
@@ -141,7 +144,9 @@ def request(chance: Random) -> Facts:
         tags=frozenset(chance.sample(TAGS, chance.randrange(3))),
         features=frozenset(chance.sample(FEATURES, chance.randrange(3))),
         prompt_tokens=chance.randrange(7),
-        privacy=chance.choice(DEFAULT_SCALE.classes),
+        privacy=(privacy := chance.choice(DEFAULT_SCALE.classes)),
+        masked=chance.choice([None, *(c for c in DEFAULT_SCALE if c <= privacy)]),
+        masked_kinds={"email": 1},
     )
 
 

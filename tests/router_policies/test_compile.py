@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from router_policies.compile import compile_policy
 from router_policies.schema import parse
-from router_policies.types import Feature
+from router_policies.types import Feature, PrivacyClass
 from tests.router_policies.samples import OPENAI, VLLM, catalog, document
 
 TEXT_ONLY = replace(
@@ -67,6 +67,22 @@ def test_a_target_that_can_never_serve_is_a_problem(route: str, problem: str) ->
 def test_a_target_that_may_serve_is_none(route: str) -> None:
     """Nothing is refused that some request could make use of."""
     assert misfits(f"- {{name: r, {route}}}") == ()
+
+
+@pytest.mark.parametrize(
+    ("targets", "above"),
+    [
+        ("{backend: openai, model: m}, {backend: vllm, model: qwen3-8b}", None),
+        ("{backend: openai, model: m, mask: true}, {backend: vllm, model: qwen3-8b}", PrivacyClass.INTERNAL),
+        ("{backend: vllm, model: qwen3-8b, mask: true}", PrivacyClass.RESTRICTED),
+    ],
+)
+def test_masking_is_worth_its_while_above_the_lowest_ceiling(
+    targets: str, above: PrivacyClass | None
+) -> None:
+    """Of the targets that mask; where there is none, never."""
+    compiled, _ = compile_policy(parse(document(f"- {{name: r, targets: [{targets}]}}"), "t"), catalog())
+    assert compiled.masks_above is above
 
 
 def test_positions_are_those_of_the_document() -> None:

@@ -116,6 +116,15 @@ def test_only_candidates_outside_our_zones_carry_a_permit() -> None:
     )
 
 
+def test_only_the_holder_may_go_on() -> None:
+    """What goes on from a response goes to the backend that has it, or nowhere, and never above a ceiling."""
+    held = decided(SUPPORT, model="support-intents", holder="openai")
+    assert [c.backend for c in held.candidates] == ["openai"]
+    elsewhere = denied(SUPPORT, model="support-intents", holder="gone")
+    assert (elsewhere.status, elsewhere.code) == (400, "previous_response_elsewhere")
+    assert "does not have the earlier response" in elsewhere.reason
+
+
 @pytest.mark.parametrize(
     ("snapshot", "reason"),
     [
@@ -280,6 +289,46 @@ def test_a_route_raises_the_class_to_its_floor() -> None:
     assert (denial.privacy, type(denial)) == (PrivacyClass.RESTRICTED, Denial)
 
 
+MASKING = "- {name: r, targets: [{backend: openai, model: m, mask: true}, {backend: vllm, model: qwen3-8b}]}"
+
+
+def test_above_the_ceiling_a_masking_target_gets_what_is_masked_down_to_it() -> None:
+    """Its permit is for what is left; our own target gets the request as it is; the reason tells of it."""
+    kinds = {"payment_card": 2, "email": 1}
+    given = {"privacy": PrivacyClass.RESTRICTED, "masked": PrivacyClass.INTERNAL, "masked_kinds": kinds}
+    decision = decided(MASKING, **given)
+    rented, own = decision.candidates
+    assert (rented.masked, own.masked) == (True, False)
+    assert rented.permit is not None
+    assert rented.permit.privacy is PrivacyClass.INTERNAL
+    assert decision.reason == (
+        "route r: openai/m (first choice of 2); masked for openai: 1 email, 2 payment_card"
+    )
+
+
+@pytest.mark.parametrize(
+    ("masked", "left"),
+    [(None, "restricted"), (PrivacyClass.CONFIDENTIAL, "confidential")],
+)
+def test_a_masking_target_gets_nothing_that_is_not_masked_down(
+    masked: PrivacyClass | None, left: str
+) -> None:
+    """Where nothing can be masked, or what is left is still above the ceiling, our own target is chosen."""
+    decision = decided(MASKING, privacy=PrivacyClass.RESTRICTED, masked=masked)
+    assert [c.backend for c in decision.candidates] == ["vllm"]
+    assert decision.reason == (
+        "route r: openai/m stands in zone us-cloud, closed to class restricted, and to "
+        f"{left}, which is left of it when masked; falls to vllm/qwen3-8b (fallback 2 of 2)"
+    )
+
+
+def test_within_the_ceiling_nothing_is_masked() -> None:
+    """A masking target is a plain one for requests that it may have anyway."""
+    decision = decided(MASKING, privacy=PrivacyClass.INTERNAL, masked=PrivacyClass.PUBLIC)
+    assert not any(c.masked for c in decision.candidates)
+    assert "masked" not in decision.reason
+
+
 def test_a_long_list_of_obstacles_stays_a_short_line() -> None:
     """After three targets the reason counts the rest."""
     rented = [replace(OPENAI, name=f"o{i}") for i in range(6)]
@@ -307,19 +356,25 @@ def test_the_reason_repeats_nothing_that_the_client_wrote(model: str) -> None:
 def test_no_candidate_is_ever_above_its_ceiling(
     policy: Any, catalog: Catalog, crowd: list[Facts], snapshot: Snapshot
 ) -> None:
-    """For any policy, verified or not: no candidate's zone is closed to the class, none is down or unfit, and
-    a permit is there exactly where the zone is not ours, made out for this request and that candidate."""
+    """For any policy, verified or not: no candidate's zone is closed to the class of what it is sent, masked
+    where a target says so and there is need, none is down or unfit, and a permit is there exactly where the
+    zone is not ours, made out for this request and that candidate."""
     compiled, _ = compile_policy(parse(policy, "generated"), catalog)
+    floors = {route.name: route.privacy_floor for route in compiled.routes}
+    masking = {
+        (r["name"], t["backend"]) for r in policy["routes"] for t in r.get("targets", []) if t.get("mask")
+    }
     for request in crowd:
         found = decide(compiled, request, snapshot)
         for candidate in found.candidates if isinstance(found, Decision) else ():
             assert found.privacy >= request.privacy
-            _is_in_order(
-                candidate,
-                catalog.backends[candidate.backend],
-                replace(request, privacy=found.privacy),
-                snapshot,
+            raised = replace(
+                request,
+                privacy=found.privacy,
+                masked=None if request.masked is None else max(request.masked, floors[found.route]),
             )
+            _is_in_order(candidate, catalog.backends[candidate.backend], raised, snapshot)
+            assert not candidate.masked or (found.route, candidate.backend) in masking
 
 
 @settings(max_examples=50, deadline=None)
@@ -343,7 +398,10 @@ def test_hedges_and_retries_lead_nowhere_new(
 
 
 def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, snapshot: Snapshot) -> None:
-    assert backend.zone.ceiling >= request.privacy
+    assert candidate.masked == (request.privacy > backend.zone.ceiling)
+    sent = request.masked if candidate.masked else request.privacy
+    assert sent is not None
+    assert backend.zone.ceiling >= sent
     assert candidate.zone == backend.zone.name
     assert candidate.backend not in snapshot.down
     assert request.features <= backend.features
@@ -359,7 +417,7 @@ def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, sna
             backend=backend.name,
             zone=backend.zone.name,
             model=candidate.model,
-            privacy=request.privacy,
+            privacy=sent,
             policy="p@1",
         )
     )

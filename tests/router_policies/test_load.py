@@ -98,6 +98,19 @@ def test_the_example_in_time_says_how() -> None:
     assert (private.resilience.retries, private.resilience.hedge_after_s) == (3, None)
 
 
+@pytest.mark.parametrize(
+    ("masked", "backends"),
+    [(PrivacyClass.PUBLIC, ["openai", "vllm"]), (PrivacyClass.RESTRICTED, ["vllm"]), (None, ["vllm"])],
+)
+def test_the_example_masked_abroad_masks(masked: PrivacyClass | None, backends: list[str]) -> None:
+    """What can be masked down goes to the rented model so, and what cannot is answered at home."""
+    request = facts(privacy=PrivacyClass.RESTRICTED, masked=masked)
+    decision = decide(example("masked-abroad"), request, SNAPSHOT)
+    assert isinstance(decision, Decision)
+    assert [c.backend for c in decision.candidates] == backends
+    assert [c.masked for c in decision.candidates] == [c == "openai" for c in backends]
+
+
 def test_the_examples_deny_as_they_say() -> None:
     """No images in own-first, and a rented model is no place for what is confidential."""
     images = decide(example("own-first"), facts(features=frozenset({Feature.VISION})), SNAPSHOT)

@@ -111,6 +111,7 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("misspelt", "path", "meant"),
     [
+        ({"routes": [{"targets": [{"masks": True}]}]}, "routes[0].targets[0].masks", "mask"),
         ({"naem": 1}, "naem", "name"),
         ({"routes": [{"fallback": 1}]}, "routes[0].fallback", "fallback_on"),
         ({"routes": [{"match": {"teams": 1}}]}, "routes[0].match.teams", "team"),
@@ -158,6 +159,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(misspelt: Any, path: str, 
         ("targets: []", "routes[0].targets: should not be empty"),
         ("targets: [{backend: b, adapter: support}]", "write name@alias or name@<12 hex digits>"),
         ("targets: [{backend: b}], fallback_on: [timeouts]", 'did you mean "timeout"?'),
+        ("targets: [{backend: b, mask: 'yes'}]", "routes[0].targets[0].mask: should be true or false"),
         ("deny: {message: No., status: 200}", "routes[0].deny.status: "),
         ("deny: {message: No.}, fallback_on: []", "routes[0].fallback_on: has no meaning"),
         ("deny: {message: No.}, retry: {attempts: 1}", "routes[0].retry: has no meaning"),

@@ -12,7 +12,7 @@ from router_policies.conditions import Conditions
 from router_policies.decide import decide
 from router_policies.schema import parse
 from router_policies.types import BackendInfo, Catalog, Decision, Facts, PrivacyClass, Snapshot
-from router_policies.verify import Leak, Problem, verify
+from router_policies.verify import Guard, Leak, Problem, guards, verify
 from tests.router_policies.samples import (
     HOME,
     VLLM,
@@ -139,6 +139,38 @@ def test_what_was_hardly_meant_is_a_problem(routes: str, problem: str) -> None:
     assert findings(routes) == [problem]
 
 
+MASKED = "targets: [{backend: openai, model: m, mask: true}, {backend: vllm, model: qwen3-8b}]"
+
+
+def test_a_target_that_masks_is_no_leak_and_is_named_as_guarded() -> None:
+    """Above its ceiling it gets only what is masked down, which `decide` sees to: the guard says so."""
+    assert findings(f"- {{name: x, {MASKED}}}") == []
+    (guard,) = guards_of(f"- {{name: x, {MASKED}}}")
+    assert str(guard) == (
+        'route "x" → "openai/m" in zone "us-cloud": of classes above "internal", up to "restricted", '
+        "only what is masked down to it"
+    )
+
+
+def test_beside_a_target_that_masks_another_still_leaks() -> None:
+    """Masking is for the target that says it."""
+    (line,) = findings(f"- {{name: x, {MASKED[:-1]}, {{backend: openai, model: n}}]}}")
+    assert line.startswith('route "x" → fallback 3 "openai/n"')
+
+
+def test_a_target_that_never_masks_is_a_problem() -> None:
+    """Its zone is open to all that can reach it: whoever wrote `mask` expected something else."""
+    low = "match: {privacy: {at_most: internal}}"
+    assert findings(f"- {{name: x, {low}, {MASKED}}}") == [
+        'route "x": target 1 never masks: its zone is open to all classes that reach the route'
+    ]
+    assert guards_of(f"- {{name: x, {low}, {MASKED}}}") == ()
+
+
+def guards_of(routes: str) -> tuple[Guard, ...]:
+    return guards(compile_policy(parse(document(routes), "test.yaml"), catalog())[0])
+
+
 def ceilings_lifted(catalog: Catalog) -> Catalog:
     """The same backends in zones that admit every class: `decide` without its own check of the ceiling."""
     lifted = {
@@ -153,10 +185,12 @@ def ceilings_lifted(catalog: Catalog) -> Catalog:
 def test_whatever_decide_could_leak_verify_refuses(
     policy: Any, catalog: Catalog, crowd: list[Facts], snapshot: Snapshot
 ) -> None:
-    """With the ceiling check of `decide` disabled, each candidate above its true ceiling is refused."""
+    """With the ceiling check of `decide` disabled, each candidate above its true ceiling is refused; or it is
+    one that masks, and named as resting on that check."""
     parsed = parse(policy, "generated")
     unguarded, _ = compile_policy(parsed, ceilings_lifted(catalog))
-    leaks = {(f.route, f.target.split("/")[0]) for f in found_in(policy, catalog) if isinstance(f, Leak)}
+    told = [*found_in(policy, catalog), *guards(compile_policy(parsed, catalog)[0])]
+    leaks = {(f.route, f.target.split("/")[0]) for f in told if isinstance(f, Leak | Guard)}
     floors = {route.name: route.privacy_floor for route in unguarded.routes}
     for request in crowd:
         found = decide(unguarded, request, snapshot)
@@ -171,16 +205,21 @@ def test_each_target_that_a_class_can_reach_is_proved(
     policy: Any, catalog: Catalog, crowd: list[Facts]
 ) -> None:
     """Read plainly, without index, health or features: each target of the route that a request meets is in a
-    zone open to its class, or is reported at its place; and a route that is met was not said to be dead."""
+    zone open to its class, or is reported at its place, as a leak, or as guarded if it masks and only then;
+    a route that is met was not said to be dead, nor a target that would mask to do so never."""
     found = found_in(policy, catalog)
     leaks = {(f.route, f.position) for f in found if isinstance(f, Leak)}
-    dead = {f.route for f in found if isinstance(f, Problem) and "repeats" not in f.text}
+    dead = {f.route for f in found if isinstance(f, Problem) and f.text.startswith(("is never", "matches"))}
+    idle = {(f.route, f.text.split(":")[0]) for f in found if isinstance(f, Problem)}
+    guarded = {(g.route, g.position) for g in guards(compile_policy(parse(policy, "generated"), catalog)[0])}
     for request in crowd:
         route = first_route(policy, request)
         assert route is None or route["name"] not in dead
         for position, target in enumerate(route.get("targets", []) if route else [], start=1):
             if catalog.backends[target["backend"]].zone.ceiling < privacy_on(route or {}, request):
-                assert (route and route["name"], position) in leaks
+                place = (route and route["name"], position)
+                assert place in (guarded if target.get("mask") else leaks)
+                assert (place[0], f"target {position} never masks") not in idle
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ T = TypeVar("T")
 class LoopThread:
     """An event loop that runs while blocking clients, as the SDKs are, wait in the test's own thread."""
 
-    def __init__(self) -> None:
-        self._loop = uvloop.new_event_loop()  # as in production: its transports are not asyncio's own
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Without a loop, one of uvloop's, as in production: its transports are not asyncio's own."""
+        self._loop = loop or uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="servers", daemon=True)
         self._thread.start()
 

@@ -104,7 +104,11 @@ class World:
         )
         request = parse("chat/completions", b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
         outgoing = Outgoing(
-            endpoint=request.endpoint, stream=request.stream, content=content_of(request), until=0.0
+            endpoint=request.endpoint,
+            stream=request.stream,
+            content=content_of(request),
+            until=0.0,
+            privacy=PrivacyClass.PUBLIC,
         )
         with self.recorder.record(_call(), request, decision) as record:
             begun = await self.caller.first_answer(decision, outgoing, record)

@@ -10,6 +10,7 @@ import yaml
 from gateway.admission import hash_key
 from gateway.app import Headgate, build_app
 from gateway.backends.fake import FakeProvider
+from gateway.backends.fake_text import Answer
 from gateway.settings import load_settings
 from tests.support.running import LoopThread, Server
 
@@ -100,11 +101,18 @@ def running_stack(
     *,
     policy: Mapping[str, Any] = POLICY,
     changes: Mapping[str, Any] | None = None,
+    answer: Answer | None = None,
     **fakes: Any,
 ) -> Iterator[Stack]:
-    """`changes` go over the configuration's top level; `fakes` are handed to `build_app`."""
+    """`changes` go over the configuration's top level; `fakes` are handed to `build_app`.
+
+    `answer` is what both providers say.
+    """
     loop = LoopThread()
-    providers = {"rented": FakeProvider(api_key=UPSTREAM_KEY), "home": FakeProvider()}
+    providers = {
+        "rented": FakeProvider(api_key=UPSTREAM_KEY, answer=answer),
+        "home": FakeProvider(answer=answer),
+    }
     for provider in providers.values():
         loop.run(provider.start())
     document = configuration(providers["rented"].url, providers["home"].url) | dict(changes or {})

@@ -1,0 +1,123 @@
+"""What stands encoded in a text, decoded once: percent, HTML entities, JSON escapes, base64 and hex.
+
+Escapes are undone where they stand, and the text around them stays; so an identifier is whole again
+of which only a part was escaped. A token of base64 or hex becomes a line of its own. Places in the
+decoded text lead back to the text it came from: exactly, or to the whole run of escapes or token.
+"""
+
+import binascii
+from bisect import bisect_right
+from collections.abc import Iterator
+from html import unescape
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import re2
+
+_PERCENT = r"(?:%[0-9A-Fa-f]{2})+"
+_ENTITY = r"(?:&(?:#(?:[0-9]{1,7}|[xX][0-9A-Fa-f]{1,6});?|[A-Za-z][A-Za-z0-9]{1,30};))+"
+_JSON = r"(?:\\u[0-9A-Fa-f]{4})+|(?:\\x[0-9A-Fa-f]{2})+"
+_ESCAPES = re2.compile(f"{_PERCENT}|{_ENTITY}|{_JSON}")
+_HEX = re2.compile(r"[0-9A-Fa-f]{24,}")
+# Lines of base64 are one token, so that an identifier across a line break is whole again.
+_BASE64 = re2.compile(r"[A-Za-z0-9+/_-]{24,}(?:\r?\n[A-Za-z0-9+/_-]{24,})*(?:\r?\n[A-Za-z0-9+/_-]{2,23}=*)?")
+# What all that is encoded holds.
+ENCODED = r"%[0-9A-Fa-f]{2}|&#[0-9xX]|&[A-Za-z][A-Za-z0-9]{1,30};|\\[ux][0-9A-Fa-f]{2}|[A-Za-z0-9+/_-]{24}"
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_ASCII = bytes(range(128))
+_ASCII_ONLY = bytes(b if b < 128 else ord("?") for b in range(256))
+_PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
+
+
+class _Piece(msgspec.Struct, frozen=True):
+    """Where a part of the decoded text begins, and [start, end) of what it came from."""
+
+    begins: int
+    start: int
+    end: int
+    exact: bool  # the same character by character?
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    text: str
+    pieces: tuple[_Piece, ...]
+
+    def origin(self, start: int, end: int) -> tuple[int, int]:
+        """Where [start, end) of `text` came from."""
+        return self._place(start, False), self._place(end - 1, True)
+
+    def _place(self, place: int, end: bool) -> int:
+        piece = self.pieces[bisect_right(self.pieces, place, key=lambda piece: piece.begins) - 1]
+        if piece.exact:
+            return min(piece.start + place - piece.begins + end, piece.end)
+        return piece.end if end else piece.start
+
+
+def decode(raw: bytes) -> Decoded | None:
+    """What stands encoded in `raw`, one layer deep; None when nothing does. Binary data is left out."""
+    parts = [*_unescaped(raw), *_tokens(raw)]
+    if not parts:
+        return None
+    pieces, texts, begins = [], [], 0
+    for text, start, end, exact in parts:
+        pieces.append(_Piece(begins, start, end, exact))
+        texts.append(text)
+        begins += len(text)
+    return Decoded("".join(texts), tuple(pieces))
+
+
+_Part = tuple[str, int, int, bool]
+
+
+def _unescaped(raw: bytes) -> Iterator[_Part]:
+    """All of the text without its escapes, when it has any."""
+    place = 0
+    if b"%" in raw or b"&" in raw or b"\\" in raw:
+        for match in _ESCAPES.finditer(raw):
+            start, end = match.span()
+            if start > place:
+                yield raw[place:start].decode("ascii"), place, start, True
+            yield _plain(match.group()), start, end, False
+            place = end
+    if place:
+        yield raw[place:].decode("ascii") + "\n", place, len(raw), True
+
+
+def _plain(escapes: bytes) -> str:
+    if escapes.startswith(b"%"):
+        return _readable(unquote_to_bytes(escapes))
+    if escapes.startswith(b"&"):
+        return unescape(escapes.decode("ascii"))
+    if escapes.startswith(b"\\x"):
+        return _readable(binascii.unhexlify(escapes.replace(b"\\x", b"")))
+    units = binascii.unhexlify(escapes.replace(b"\\u", b""))
+    return units.decode("utf-16-be", "replace")
+
+
+def _tokens(raw: bytes) -> Iterator[_Part]:
+    """What tokens of base64 or hex hide, each as a line."""
+    for match in _BASE64.finditer(raw):
+        token = match.group()
+        texts = [_readable(_from_base64(token))]
+        if _HEX.fullmatch(token) and len(token) % 2 == 0:
+            texts.append(_readable(binascii.unhexlify(token)))
+        for text in filter(None, texts):
+            yield text + "\n", match.start(), match.end(), False
+
+
+def _from_base64(token: bytes) -> bytes:
+    """The bytes of a token in either alphabet, padded or not, as far as it goes."""
+    token = token.translate(_STANDARD, b"\r\n=")
+    if len(token) % 4 == 1:  # six bits make no byte
+        token = token[:-1]
+    return binascii.a2b_base64(token + b"=" * (-len(token) % 4))
+
+
+def _readable(data: bytes) -> str:
+    """`data` as text: UTF-8, or else what is mostly ASCII (Latin-1, UTF-16); "" for binary data."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        data = data.translate(_ASCII_ONLY, b"\0")
+    strange = len(data.translate(None, _PRINTABLE)) + data.count(b"?")
+    return data.decode("ascii") if strange * 4 <= len(data) else ""
