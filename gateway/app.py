@@ -36,11 +36,11 @@ from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
 from gateway.control.policies import Policies
+from gateway.control.rules import Classifiers
 from gateway.control.state import ControlState
 from gateway.control.store import ControlStore
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
-from gateway.errors import ConfigError
 from gateway.finance.desk import Desk as FinanceDesk
 from gateway.fleet import Fleet
 from gateway.holds import Holds
@@ -51,13 +51,15 @@ from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
-from gateway.privacy.classify import Classifier
+from gateway.policy_file import build_catalog, load_policy
+from gateway.privacy.classify import THREADS, Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
 from gateway.privacy.evidence import open_keyring
 from gateway.privacy.recogniser.detector import CLASSES as NAME_CLASSES
-from gateway.privacy.recogniser.detector import NAME, NameDetector, start
+from gateway.privacy.recogniser.detector import NameDetector, start
 from gateway.privacy.sessions import Sessions
+from gateway.privacy.workers import Workers
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
@@ -70,17 +72,13 @@ from gateway.settings import (
     VllmSettings,
     read_yaml,
 )
-from router_policies.cases import Case, parse_cases, run_cases
 from router_policies.compiled import CompiledPolicy
-from router_policies.errors import PolicyError
 from router_policies.load import load
-from router_policies.types import BackendInfo, Catalog, Feature, Snapshot
+from router_policies.types import Snapshot
 
 log = logging.getLogger("headgate")
 
-TEXT_ENDPOINTS = frozenset({"chat/completions", "completions"})
 START_S = 5.0  # a start waits so long for the control plane's database
-VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
 
 
 class Headgate:
@@ -148,19 +146,22 @@ def build_app(
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
-    follower = build_follower(settings, store, keys, policies)
+    workers = Workers(THREADS)  # of all classifiers: rules come and go
+    shipped = build_detectors(settings) if detectors is None else detectors
+    classifiers = Classifiers(
+        lambda rules: build_classifier(settings, shipped, rules, workers), settings.scale
+    )
+    follower = build_follower(settings, store, keys, policies, classifiers)
     watching.metrics.gauge(
         "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
     )
-    detectors = build_detectors(settings) if detectors is None else detectors
-    classifier = build_classifier(settings, detectors)
 
     def snapshot() -> Snapshot:
         return seen_now(fleet.snapshot, caller.breakers)
 
     pipeline = Pipeline(
         keys=keys,
-        classifier=classifier,
+        classifier_of=classifiers,
         policy=policies,
         snapshot=snapshot,
         caller=caller,
@@ -179,7 +180,7 @@ def build_app(
         checks = {
             "ledger": ledger.ready,
             "fleet": fleet.ready(),
-            "control": follower.loaded and policies.ready,
+            "control": follower.loaded and classifiers.ready and policies.ready,
         }
         return readiness(checks, control=follower.status())
 
@@ -195,7 +196,7 @@ def build_app(
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():
             await backend.aclose()
-        for detector in detectors:
+        for detector in shipped:
             if isinstance(detector, NameDetector):
                 detector.close()
         ledger.close()
@@ -208,10 +209,9 @@ def build_app(
         file_keys=settings.keys,
         policies=policies,
         file_policy=msgspec.convert(read_yaml(settings.policy), dict[str, Any]),
-        classifier=classifier,
+        classifier_of=classifiers,
         scale=settings.scale,
         snapshot=snapshot,
-        ledger=ledger.store,
     )
     api = FastAPI(
         title="Headgate",
@@ -226,70 +226,25 @@ def build_app(
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
     api.include_router(admin.admin_router(desk, fleet))
-    api.include_router(
-        reports_router(reading(desk, Right.READ_COSTS), FinanceDesk(ledger.store, settings)),
-        responses=REFUSALS,
-    )
-    api.include_router(
-        privacy_router(reading(desk), ledger.store, keyring, settings.scale), responses=REFUSALS
-    )
+    spent = FinanceDesk(ledger.store, settings)
+    api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
+    decisions = privacy_router(reading(desk), ledger.store, keyring, settings.scale)
+    api.include_router(decisions, responses=REFUSALS)
     return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 
 
-def build_follower(settings: Settings, store: ControlStore, keys: Keys, policies: Policies) -> Follower:
+def build_follower(
+    settings: Settings, store: ControlStore, keys: Keys, policies: Policies, classifiers: Classifiers
+) -> Follower:
     """What brings changes in the database into this process."""
 
     def apply(state: ControlState) -> list[str]:
         admitted, faults = principals.of_state(state, settings)
+        faults += classifiers.follow(state)  # first: nothing is decided before the rules are known
         keys.follow(admitted)
         return [*faults, *policies.follow(state)]
 
     return Follower(store, apply)
-
-
-def build_catalog(settings: Settings) -> Catalog:
-    """What the policy may send requests to."""
-    backends = {name: _info(name, b, settings) for name, b in settings.backends.items()}
-    on = {StructuredDetector.name} | ({NAME} if settings.privacy.recogniser.kind != "off" else set())
-    return Catalog(backends=backends, scale=settings.scale, detectors=frozenset(on))
-
-
-def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
-    zone = settings.zone_of(backend)
-    if isinstance(backend, VllmSettings):
-        return BackendInfo(
-            name=name,
-            zone=zone,
-            models=(backend.model,),
-            adapters=True,
-            features=VLLM_FEATURES,
-            endpoints=TEXT_ENDPOINTS | {"responses"},
-        )
-    if isinstance(backend, LitellmSettings):
-        return BackendInfo(name=name, zone=zone, models=backend.models, endpoints=TEXT_ENDPOINTS)
-    return BackendInfo(name=name, zone=zone, models=backend.models)
-
-
-def load_policy(settings: Settings, catalog: Catalog, *, try_cases: bool = True) -> CompiledPolicy:
-    """Raises ConfigError with every problem: paths that could leak, and cases beside it that fail."""
-    try:
-        policy = load(read_yaml(settings.policy), str(settings.policy), catalog)
-    except PolicyError as error:
-        raise ConfigError(error.source, error.problems) from error
-    if try_cases and (failures := run_cases(policy, policy_cases(settings))):
-        raise ConfigError(policy.label, list(map(str, failures)))
-    return policy
-
-
-def policy_cases(settings: Settings) -> tuple[Case, ...]:
-    """Those beside the policy, in policy.tests.yaml for policy.yaml; none without. Raises ConfigError."""
-    path = settings.policy.with_suffix(".tests.yaml")
-    if not path.exists():
-        return ()
-    try:
-        return parse_cases(read_yaml(path), str(path), settings.scale)
-    except PolicyError as error:
-        raise ConfigError(error.source, error.problems) from error
 
 
 def build_detectors(settings: Settings) -> list[Detector]:
@@ -303,10 +258,20 @@ def build_detectors(settings: Settings) -> list[Detector]:
     return found
 
 
-def build_classifier(settings: Settings, detectors: Sequence[Detector]) -> Classifier:
+def build_classifier(
+    settings: Settings,
+    detectors: Sequence[Detector],
+    rules: Sequence[Detector] = (),
+    workers: Workers | None = None,
+) -> Classifier:
+    """`rules` are what admins add to the configuration's `detectors`."""
     privacy, scale = settings.privacy, settings.scale
     return Classifier(
-        detectors, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments
+        [*detectors, *rules],
+        deadline_s=privacy.deadline_s,
+        scale=scale,
+        attachment_class=privacy.attachments,
+        workers=workers,
     )
 
 

@@ -64,7 +64,7 @@ class Pipeline:
         self,
         *,
         keys: Keys,
-        classifier: Classifier,
+        classifier_of: Callable[[str], Classifier],
         policy: Callable[[str, str], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
         caller: Caller,
@@ -73,11 +73,11 @@ class Pipeline:
         permit_s: float = 600.0,
         holds: Holds | None = None,
     ) -> None:
-        """`policy` gives the one that decides, by the ids of the call and of its key.
+        """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key.
 
         A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
         """
-        self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
+        self._keys, self._classifier_of, self._policy, self._snapshot = keys, classifier_of, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
 
@@ -87,8 +87,9 @@ class Pipeline:
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
         check_model(principal, request.model)
+        classifier = self._classifier_of(principal.team)
         asked = (*incoming.privacy, *request.asked_privacy)
-        own = await self._classifier.classify(
+        own = await classifier.classify(
             request.body,
             floor=principal.privacy_floor,
             asked=asked,
@@ -104,7 +105,7 @@ class Pipeline:
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
             classify = partial(
-                self._classifier.classify,
+                classifier.classify,
                 floor=principal.privacy_floor,
                 asked=asked,
                 may_lower=principal.may_lower_privacy,
@@ -123,7 +124,7 @@ class Pipeline:
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
-            model_withheld=await self._withholds_model(request, principal.privacy_floor, own),
+            model_withheld=await _withholds_model(classifier, request, principal.privacy_floor, own),
             session=recalled.session,
         )
         with self._recorder.record(call, request, verdict) as record:
@@ -156,13 +157,6 @@ class Pipeline:
             privacy=max(request.masked.privacy, recalled.past),
         )
         return replace(outgoing, masked=masked)
-
-    async def _withholds_model(self, request: Request, floor: PrivacyClass, found: Classification) -> bool:
-        """Whether the model's name is one of the places where detectors find something, or cannot tell."""
-        if not found.findings and found.privacy <= floor:
-            return False
-        in_name = await self._classifier.classify(request.model, floor=floor)
-        return bool(in_name.findings) or in_name.privacy > floor
 
     async def _answer_by(
         self,
@@ -204,6 +198,16 @@ class Pipeline:
                 _pass_whole(begun.attempt, begun.answer, reply, record)
         finally:
             await begun.aclose()
+
+
+async def _withholds_model(
+    classifier: Classifier, request: Request, floor: PrivacyClass, found: Classification
+) -> bool:
+    """Whether the model's name is one of the places where detectors find something, or cannot tell."""
+    if not found.findings and found.privacy <= floor:
+        return False
+    in_name = await classifier.classify(request.model, floor=floor)
+    return bool(in_name.findings) or in_name.privacy > floor
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:

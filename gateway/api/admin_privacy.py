@@ -20,10 +20,11 @@ from gateway.api.desk import (
     tagged,
     viewed,
 )
-from gateway.control.records import Dictionary, Kind, Label, Pattern, Record, Slug
-from gateway.control.store import Stored, Transaction
-from gateway.errors import BadRequest
-from gateway.privacy.written import check_pattern
+from gateway.control.records import Dictionary, Kind, Label, Pattern, Record, RuleName, Slug
+from gateway.control.rules import dictionary_rule, pattern_rule
+from gateway.control.store import Conflict, Stored, Transaction
+from gateway.errors import BadRequest, ConfigError
+from gateway.privacy.rules import Rules, compile_rules
 from gateway.types import Principal
 
 
@@ -53,19 +54,20 @@ def privacy_router(desk: Desk) -> APIRouter:
         return paged([viewed(one) | {"count": len(one.body["terms"])} for one in found], limit)
 
     @router.get("/dictionaries/{id}", response_model=WholeDictionaryView)
-    def get_dictionary(id: Slug, _: Reader, response: Response) -> Any:
+    def get_dictionary(id: RuleName, _: Reader, response: Response) -> Any:
         """One dictionary with its terms."""
         return tagged(response, viewed(desk.store.get(Kind.DICTIONARY, id)))
 
     @router.put("/dictionaries/{id}", response_model=DictionaryView)
-    def put_dictionary(id: Slug, asked: Dictionary, act: Changer, response: Response) -> Any:
+    def put_dictionary(id: RuleName, asked: Dictionary, act: Changer, response: Response) -> Any:
         """Create or replace a dictionary. All processes classify by it within two seconds."""
         desk.check_label(asked.privacy, "privacy")
+        _check(Rules(dictionaries=(dictionary_rule(id, asked, desk.scale),)), "terms")
         view = act.change(lambda changes: _put(changes, Kind.DICTIONARY, id, asked, act.if_match))
         return tagged(response, view | {"count": len(asked.terms)})
 
     @router.delete("/dictionaries/{id}", response_model=Removed)
-    def delete_dictionary(id: Slug, act: Changer) -> Any:
+    def delete_dictionary(id: RuleName, act: Changer) -> Any:
         """Delete a dictionary."""
         return act.carry_out(lambda changes: _removed(changes, Kind.DICTIONARY, id, act.if_match))
 
@@ -76,34 +78,42 @@ def privacy_router(desk: Desk) -> APIRouter:
         return paged([viewed(one) for one in found], limit)
 
     @router.get("/patterns/{id}", response_model=PatternView)
-    def get_pattern(id: Slug, _: Reader, response: Response) -> Any:
+    def get_pattern(id: RuleName, _: Reader, response: Response) -> Any:
         """One pattern."""
         return tagged(response, viewed(desk.store.get(Kind.PATTERN, id)))
 
     @router.put("/patterns/{id}", response_model=PatternView)
-    def put_pattern(id: Slug, asked: Pattern, act: Changer, response: Response) -> Any:
+    def put_pattern(id: RuleName, asked: Pattern, act: Changer, response: Response) -> Any:
         """Create or replace a pattern; 400 says why one is refused."""
         desk.check_label(asked.privacy, "privacy")
-        try:
-            check_pattern(asked.regex)
-        except ValueError as error:
-            raise BadRequest(f"regex: {error}", param="regex", code="pattern_refused") from None
+        _check(Rules(patterns=(pattern_rule(id, asked, desk.scale),)), "pattern")
         return tagged(
             response, act.change(lambda changes: _put(changes, Kind.PATTERN, id, asked, act.if_match))
         )
 
     @router.delete("/patterns/{id}", response_model=Removed)
-    def delete_pattern(id: Slug, act: Changer) -> Any:
+    def delete_pattern(id: RuleName, act: Changer) -> Any:
         """Delete a pattern."""
         return act.carry_out(lambda changes: _removed(changes, Kind.PATTERN, id, act.if_match))
 
     return router
 
 
+def _check(rules: Rules, param: str) -> None:
+    """Raises BadRequest with every reason why a rule is turned down."""
+    try:
+        compile_rules(rules)
+    except ConfigError as error:
+        raise BadRequest("; ".join(error.problems), param=param, code="rule_refused") from None
+
+
 def _put(changes: Transaction, kind: Kind, id: str, asked: Record, if_match: str) -> Stored:
     body = asked.model_dump(mode="json")
     if body["team"] is not None and changes.find(Kind.TEAM, body["team"]) is None:
         raise BadRequest(f"There is no team {body['team']!r}.", param="team", code="team_not_found")
+    other = Kind.PATTERN if kind is Kind.DICTIONARY else Kind.DICTIONARY
+    if changes.find(other, id) is not None:
+        raise Conflict(f"A {other.value} is called {id!r}: findings are told apart by it.", param="id")
     before = changes.find(kind, id)
     if before is None and if_match:
         changes.get(kind, id)  # raises NotFound: there is none that could be the expected version

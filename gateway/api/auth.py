@@ -28,6 +28,18 @@ def any_key(keys: Keys) -> Callable[[Request], Principal]:
     return admit
 
 
+def key_with(keys: Keys, right: Right) -> Callable[[Request], Principal]:
+    """A dependency: whoever has a key whose role has `right`."""
+    admit = any_key(keys)
+
+    def admit_right(request: Request) -> Principal:
+        principal = admit(request)
+        check_right(principal, right)
+        return principal
+
+    return admit_right
+
+
 def check_right(principal: Principal, right: Right) -> None:
     """Raises Forbidden where the key's role does not have it."""
     if principal.role in right.value:

@@ -10,12 +10,11 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
 from gateway.admission import Keys
-from gateway.api.auth import Right, check_right
+from gateway.api.auth import Right, key_with
 from gateway.control.follow import Follower
 from gateway.control.policies import Policies
 from gateway.control.store import Author, ControlStore, Once, Operation, Stored, Transaction
 from gateway.errors import BadRequest
-from gateway.ledger.store import Store
 from gateway.privacy.classify import Classifier
 from gateway.settings import KeySettings
 from gateway.types import Principal
@@ -106,17 +105,13 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     file_keys: Sequence[KeySettings]
     policies: Policies
     file_policy: Mapping[str, Any]  # the document
-    classifier: Classifier
+    classifier_of: Callable[[str], Classifier]
     scale: Scale
     snapshot: Callable[[], Snapshot]
-    ledger: Store
 
     def admit(self, request: Request, right: Right) -> Principal:
         """Raises Unauthenticated, Forbidden."""
-        headers = request.headers
-        principal = self.keys.admit(headers.get("authorization", ""), headers.get("x-api-key", ""))
-        check_right(principal, right)
-        return principal
+        return key_with(self.keys, right)(request)
 
     def check_label(self, label: str | None, param: str = "privacy_floor") -> None:
         """Raises BadRequest where it is no class of the scale."""

@@ -1,6 +1,7 @@
 """From a request that somebody asks about to an explanation: the steps of `pipeline`, less the call."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from gateway.errors import BadRequest
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import parse
 from gateway.privacy.classify import Classifier
+from gateway.privacy.mask import mask
 from router_policies.compiled import CompiledPolicy
 from router_policies.errors import PolicyError
 from router_policies.explain import explain
@@ -72,7 +74,7 @@ async def explained(desk: Desk, label: str, asked: Question) -> dict[str, Any]:
     """Raises ApiError."""
     desk.check_label(asked.privacy, "privacy")
     policy = await asyncio.to_thread(_policy, desk, label)
-    return await explain_request(policy, asked, desk.classifier, desk.snapshot())
+    return await explain_request(policy, asked, desk.classifier_of(asked.team or ""), desk.snapshot())
 
 
 async def explain_request(
@@ -81,7 +83,12 @@ async def explain_request(
     """The explanation, the class and what gave it. Raises BadRequest."""
     request = parse(asked.endpoint, _encoded(asked.body))
     floor: PrivacyClass = policy.scale.parse(asked.privacy) if asked.privacy else policy.scale.lowest
-    found = await classifier.classify(request.body, floor=floor, asked=request.asked_privacy)
+    classify = partial(classifier.classify, floor=floor, asked=request.asked_privacy)
+    found = await classify(request.body)
+    above = policy.masks_above
+    masked = None
+    if found.places and above is not None and found.privacy > above:
+        masked = await mask(request.body, found, classify)
     facts = Facts(
         call_id="call_explained",
         endpoint=request.endpoint,
@@ -92,6 +99,8 @@ async def explain_request(
         features=request.features,
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=found.privacy,
+        masked=masked.privacy if masked else None,
+        masked_kinds=masked.vault.kinds() if masked else {},
     )
     classified = {
         "classified": found.privacy.label,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
-from gateway.app import build_catalog, load_policy
 from gateway.cli.serve import ConfigOption
+from gateway.policy_file import build_catalog, load_policy
 from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import load_settings
 from router_policies.verify import guards

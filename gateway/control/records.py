@@ -16,6 +16,8 @@ Line = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!-~]+$")]
 Tags = Annotated[tuple[Label, ...], Field(max_length=32)]
+RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", max_length=40)]
+Example = Annotated[str, Field(min_length=1, max_length=200)]
 Moment = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -124,18 +126,23 @@ class Dictionary(Record):
 
     team: Slug | None = Field(None, description="Whose requests it guards; without it everybody's.")
     privacy: Label
-    terms: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-        Field(min_length=1, max_length=100_000),
-    ]
+    terms: Annotated[tuple[Example, ...], Field(min_length=1, max_length=50_000)]
+    whole_words: bool = True
+    fold_case: bool = True
 
 
 class Pattern(Record):
     """A regular expression (RE2) whose matches give a request at least a class."""
 
-    team: Slug | None = None
+    team: Slug | None = Field(None, description="Whose requests it guards; without it everybody's.")
     privacy: Label
-    regex: Annotated[str, Field(min_length=1, max_length=2_000)]
+    pattern: Annotated[str, Field(min_length=1, max_length=2_000)]
+    matches: Annotated[tuple[Example, ...], Field(min_length=1, max_length=100)] = Field(
+        description="Texts in each of which it has to find something."
+    )
+    leaves: Annotated[tuple[Example, ...], Field(max_length=100)] = Field(
+        (), description="Texts in which it must find nothing."
+    )
 
 
 ROLLOUT_ID = "policy"

@@ -27,7 +27,7 @@ from gateway.errors import ConfigError, HeadgateError
 from gateway.ledger import rollups
 from gateway.ledger.budgets.bill import Bill
 from gateway.ledger.budgets.store import release
-from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, reading, short
+from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, short
 from gateway.ledger.migrations import migrate
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
@@ -105,7 +105,7 @@ class Store:
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
         newest = select(ENTRY).order_by(ENTRY.c.started_ns.desc(), ENTRY.c.call_id).limit(n)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(newest)]
 
     def sums(
@@ -170,14 +170,14 @@ class Store:
             later = and_(ENTRY.c.started_ns == since, ENTRY.c.call_id > after)
             query = query.where(ENTRY.c.started_ns >= since, or_(ENTRY.c.started_ns > since, later))
         query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(query)]
 
     def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
         """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""
         columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in ENTRY.columns]
         query = _chosen(select(*columns), since_ns, until_ns, privacy).order_by(ENTRY.c.started_ns)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             found = connection.execution_options(yield_per=_FETCH).execute(query)
             for part in found.partitions():
                 yield from map(list, part)
@@ -189,13 +189,13 @@ class Store:
             ENTRY.c.response_id != "",  # says that the index, which leaves these out, will do
             ENTRY.c.team == team,
         )
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
     def session(self, key: str) -> SessionSeen | None:
         """None: nothing above the lowest class was said in it. Raises StoreUnavailable."""
         query = select(SESSION.c.privacy, SESSION.c.seen_ns).where(SESSION.c.key == key)
-        with reading(self._engine) as connection:
+        with self._reading() as connection:
             row = connection.execute(query).one_or_none()
         return SessionSeen(*row) if row is not None else None
 
@@ -229,9 +229,11 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """One state of all that is read."""
-        with reading(self._engine) as connection:
-            yield connection.execution_options(**self._snapshot)
+        try:
+            with self._engine.connect().execution_options(**self._snapshot) as connection:
+                yield connection
+        except DATABASE_DOWN as e:
+            raise StoreUnavailable(short(e)) from e
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -8,12 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gateway.admission import Keys
 from gateway.api import errors
-from gateway.api.auth import Right, any_key, check_right
+from gateway.api.auth import Right, key_with
 from gateway.api.reports import reports_router
 from gateway.finance.desk import REPORTS, Desk
 from gateway.ledger.store import Store
@@ -36,16 +36,10 @@ def client(store: Store, tmp_path: Path) -> Iterator[TestClient]:
         )
         for name in ("finance", "app")
     )
-
-    def admit(request: Request) -> Principal:
-        principal = any_key(keys)(request)
-        check_right(principal, Right.READ_COSTS)
-        return principal
-
     api = FastAPI()
     errors.install(api)
     desk = Desk(store, Settings.model_validate(CONFIG), now=lambda: NOW)
-    api.include_router(reports_router(admit, desk))
+    api.include_router(reports_router(key_with(keys, Right.READ_COSTS), desk))
     with TestClient(api) as client:
         yield client
 
