@@ -68,6 +68,14 @@ class Clearing(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class Patient(Detector, Protocol):
+    """A detector that is given other time for a request than the configured deadline for all."""
+
+    @property
+    def deadline_s(self) -> float: ...
+
+
 class StructuredDetector:
     """Identifiers and secrets that their shape or checksum gives away; not names, not street addresses."""
 

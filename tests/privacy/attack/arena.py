@@ -35,10 +35,11 @@ OUTSIDE = ("rented", "partner")
 ANY_ERROR = ["connection", "timeout", "rate_limit", "server_error", "not_found", "refused", "content_policy"]
 HOME, SPARE = {"backend": "home", "model": "home-model"}, {"backend": "spare", "model": "home-model"}
 RENTED, PARTNER = {"backend": "rented"}, {"backend": "partner"}
+MASKED = RENTED | {"mask": True}  # gets what is left when all that was found is taken out
 PERSISTENT = {"attempts": 2, "on": ["connection", "timeout", "rate_limit", "server_error"], "backoff_ms": 1}
 
 
-def route(tag: str, *targets: Mapping[str, str], **more: Any) -> dict[str, Any]:
+def route(tag: str, *targets: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {"name": tag, "match": {"tags": [tag]}, "targets": [*targets], "fallback_on": ANY_ERROR} | more
 
 
@@ -52,6 +53,9 @@ LEAKY = {
     "hedge": route("hedge", HOME, RENTED, hedge={"after_ms": 1}),
     "hedge-outside": route("hedge-outside", RENTED, PARTNER, HOME, hedge={"after_ms": 1}),
     "deadline": route("deadline", HOME, RENTED, deadline_s=5),
+    "masked": route("masked", MASKED, HOME),
+    "masked-fallback": route("masked-fallback", HOME, MASKED, RENTED),
+    "masked-hedge": route("masked-hedge", HOME, MASKED, hedge={"after_ms": 1}),
 }
 """Tag -> a route that leads outside whatever the class. No policy with one of them loads."""
 TRANSLATED = "translated"  # the same through litellm, which takes seconds to load: only where it is asked for
@@ -93,21 +97,24 @@ class Watch:
         self.names: set[Any] = set()
         self.programs: list[Any] = []
         self.files: set[str] = set()
-        self.on = False
+        self._open = 0
+        self.known: set[Any] = set()  # addresses of stand-ins, whichever arena they are of
         self._main = threading.main_thread()
         sys.addaudithook(self._audit)  # for good: there is no way to take one off
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        self.addresses, self.names, self.programs, self.files = set(), set(), [], set()
-        self.on = True
+        """One within another see the same."""
+        if not self._open:
+            self.addresses, self.names, self.programs, self.files = set(), set(), [], set()
+        self._open += 1
         try:
             yield
         finally:
-            self.on = False
+            self._open -= 1
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self.on or threading.current_thread() is self._main:
+        if not self._open or threading.current_thread() is self._main:
             return
         if event in ("socket.connect", "socket.sendto"):
             self.addresses.add(args[1][:2] if isinstance(args[1], tuple) else args[1])
@@ -189,7 +196,7 @@ class Arena:
         self.canaries: list[str] = []  # that were sent in, and must be nowhere
         self.answers: list[Answer] = []  # that others than the sender of a canary were given
         self.sent = self.at_home = 0
-        self.known: set[tuple[str, int]] = set()  # addresses beside those of the stand-ins
+        self._spool = b""
         self._marks = dict.fromkeys(OUTSIDE, 0)
         self._client: http.client.HTTPConnection | None = None
 
@@ -265,6 +272,7 @@ class Arena:
     def written(self) -> dict[str, bytes]:
         """Every byte that the gateway wrote, by where, and what it answered to others."""
         found = {}
+        found["spool"] = self._spool
         for path in {*self.folder.rglob("*"), *map(Path, WATCH.files)}:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # the spool's come and go
                 found[str(path)] = path.read_bytes()
@@ -275,10 +283,15 @@ class Arena:
         )
         return found
 
+    def keep_spool(self) -> None:
+        """What the spool holds now: an orderly end leaves none."""
+        for path in (self.folder / "var" / "spool").rglob("*.log"):
+            with contextlib.suppress(FileNotFoundError):  # the ledger removes them as it goes
+                self._spool += path.read_bytes()
+
     def strangers(self) -> set[Any]:
         """Addresses that the gateway connected to, or names that it looked up, though nothing says so."""
-        known = {tuple(fake._address) for fake in self.fakes.values()} | {self.collector.address} | self.known
-        return (WATCH.addresses - known) | (WATCH.names - {"127.0.0.1", "localhost", None})
+        return (WATCH.addresses - WATCH.known) | (WATCH.names - {"127.0.0.1", "localhost", None})
 
     # The verdict.
 
@@ -291,6 +304,10 @@ class Arena:
             assert answer.headers["x-headgate-backend"] in ("home", "spare")
         else:
             assert answer.status >= 400
+
+    def assert_masked(self, canary: Canary) -> None:
+        """What of this request went outside, if anything did, does not hold the canary in any form."""
+        assert not held(self.news_outside(), [canary.text]), f"a {canary.kind} went outside unmasked"
 
     def assert_clean(self) -> None:
         """No canary is in anything that left the gateway or that it wrote; no unknown door was opened."""
@@ -321,6 +338,7 @@ def arena(
     collector = Collector()
     for part in (*providers.values(), collector):
         loop.run(part.start())
+    WATCH.known |= {tuple(fake._address) for fake in providers.values()} | {collector.address}
     document = _configuration(providers, collector, first_byte_s)
     if TRANSLATED in leaky:
         document["backends"]["claude"] = _claude(providers["partner"])
@@ -336,7 +354,7 @@ def arena(
         with WATCH.running(), found.log.listening():
             try:
                 yield found
-                found.assert_clean()  # as the files are while it runs, the spool among them
+                found.keep_spool()
             finally:
                 found.close()
             found.assert_clean()  # by now the last span and the last row are out

@@ -17,7 +17,8 @@ import msgspec
 from tests.privacy.attack.canaries import CASELESS, KINDS, NUMBERS
 
 EVERY = frozenset(KINDS)
-COLOURED = frozenset({"payment_card", "iban", "es_nie", "openai_key"})
+COLOURED = frozenset({"payment_card", "iban", "es_nie", "openai_key", "github_token", "aws_key"})
+PAIRED = frozenset({"payment_card", "iban", "es_nie", "br_cpf"})
 SHORT = frozenset({"payment_card", "us_ssn", "es_nie"})
 Change = Callable[[str], str]
 
@@ -26,7 +27,8 @@ class Gap(msgspec.Struct, frozen=True):
     """What the detectors do not see through yet."""
 
     reason: str
-    kinds: Set[str] = EVERY
+    kinds: Set[str] = frozenset()  # that are never found
+    at_times: Set[str] = frozenset()  # that are found or not, as it happens
 
 
 class Disguise(msgspec.Struct, frozen=True):
@@ -168,7 +170,8 @@ DISGUISES: Mapping[str, Disguise] = {
     "full width in JSON in a string": Disguise(_both(_full_width, _in_json)),
     "zero-width in JSON in a string": Disguise(_both(_between("\u200b"), _in_json)),
     "base64 lines in JSON in a string": Disguise(
-        _both(_padded, lambda text: base64.encodebytes(text.encode()).decode(), _in_json)
+        _both(_padded, lambda text: base64.encodebytes(text.encode()).decode(), _in_json),
+        EVERY - {"es_nie"},  # which is so short that one line has all of it
     ),
     # Layers
     "percent twice": Disguise(_both(_percent, _percent)),
@@ -188,27 +191,27 @@ DISGUISES: Mapping[str, Disguise] = {
 
 
 def _gaps() -> dict[str, Gap]:
-    layers = "one layer of percent or base64 is decoded, and no other encoding"
-    short = "base64 of less than 18 bytes is taken for a word"
+    short = Gap("base64 of less than 18 bytes is taken for a word", SHORT)
+    edge = "a letter right before it"
+    pairs = "pairs of hexadecimal digits are read as numbers, not as text"
     return {
-        **dict.fromkeys(["HTML decimal", "HTML hexadecimal", "HTML padded"], Gap(layers)),
-        **dict.fromkeys(["hexadecimal", "hexadecimal with 0x", "hexadecimal in pairs"], Gap(layers)),
-        **dict.fromkeys(["JSON escapes", "backslash x"], Gap(layers)),
-        **dict.fromkeys(["full width in JSON in a string", "zero-width in JSON in a string"], Gap(layers)),
-        "base64 lines in JSON in a string": Gap("an escaped line end parts the lines of base64"),
-        **dict.fromkeys(["percent twice", "base64 twice", "base64 three times"], Gap(layers)),
-        **dict.fromkeys(["base64 of percent", "percent of base64", "base64 of HTML"], Gap(layers)),
-        **dict.fromkeys(["HTML of percent", "base64 of hexadecimal", "base64 of JSON escapes"], Gap(layers)),
-        **dict.fromkeys(["base64", "base64 for URLs", "base64 data URL"], Gap(short, SHORT)),
-        **dict.fromkeys(["full width of base64", "zero-width in base64"], Gap(short, SHORT)),
+        **dict.fromkeys(["base64", "base64 for URLs", "base64 data URL", "base64 twice"], short),
+        **dict.fromkeys(["base64 three times", "percent of base64"], short),
+        **dict.fromkeys(["full width of base64", "zero-width in base64"], short),
+        **dict.fromkeys(
+            ["hexadecimal", "base64 of hexadecimal"], Gap("too short", at_times=frozenset({"es_nie"}))
+        ),
+        "hexadecimal with 0x": Gap("0x is part of no token", EVERY - {"aws_key"}),
+        "hexadecimal in pairs": Gap(pairs, PAIRED, EVERY - PAIRED - {"us_ssn"}),
+        "base64 lines in JSON in a string": Gap("an escaped line end parts the lines of base64", EVERY),
+        "base64 of UTF-16, little end first": Gap("UTF-16 is read where its byte order is marked", EVERY),
         **dict.fromkeys(
             ["line ends", "Windows line ends"], Gap("no pattern reads on after a line end", NUMBERS)
         ),
-        "base64 of UTF-16, little end first": Gap("UTF-16 is read where its byte order is marked"),
-        "terminal colours": Gap("a letter right before it", COLOURED),
-        "glued to words": Gap("a letter right before it"),
+        "terminal colours": Gap(edge, COLOURED),
+        "glued to words": Gap(edge, EVERY),
         "tabs": Gap("of the numbers only cards may have tabs in them", NUMBERS - {"payment_card"}),
-        "slashes": Gap("dates have slashes, numbers do not", NUMBERS - {"iban"}),
+        "slashes": Gap("dates have slashes", at_times=frozenset({"payment_card"})),
         "dashes in spaces": Gap("one separator between two groups", NUMBERS - {"payment_card"}),
     }
 

@@ -23,6 +23,7 @@ class Path(msgspec.Struct, frozen=True):
 
     tag: str = ""
     home: tuple[Behaviour, ...] = ()
+    masks: bool = False  # what is left of a request may go this way
 
 
 FAILURES = {
@@ -48,6 +49,9 @@ PATHS = {
     "broken stream": Path("fallback", (Behaviour(break_after=1),)),
     "failing stream": Path("fallback", (Behaviour(fail_after=1),)),
     "deadline": Path("deadline"),
+    "masked": Path("masked", masks=True),
+    "masked after 500": Path("masked-fallback", (Behaviour(status=500),), masks=True),
+    "masked hedge": Path("masked-hedge", (Behaviour(latency=0.01, times=2),), masks=True),
 }
 
 
@@ -74,7 +78,7 @@ NOT_TOGETHER = frozenset(
 def suits(disguise: str, kind: str) -> bool:
     """Whether the detectors are said to see through it."""
     gap = KNOWN_GAPS.get(disguise)
-    return kind in DISGUISES[disguise].kinds and not (gap and kind in gap.kinds)
+    return kind in DISGUISES[disguise].kinds and not (gap and kind in gap.kinds | gap.at_times)
 
 
 def covering(rounds: int) -> Iterator[Case]:

@@ -8,25 +8,33 @@ from collections import Counter
 import pytest
 
 from tests.privacy.attack.arena import Arena, encoded
-from tests.privacy.attack.canaries import KINDS
+from tests.privacy.attack.canaries import KINDS, canary
 from tests.privacy.attack.disguises import DISGUISES
 from tests.privacy.attack.fields import FIELDS
 from tests.privacy.attack.product import PATHS, Case, covering, suits
+from tests.privacy.attack.traces import held
 
 ROUNDS = 2
 CASES = tuple(covering(ROUNDS))
+AT_HOME = frozenset(
+    {"deadline", "late-fallback", "retry-at-home"}
+)  # which end at home when all goes well there
 MOSTLY = 0.9  # of the cases reach home; the rest is refused: no target left, or no such request
 
 
 def strike(arena: Arena, case: Case) -> None:
     """Tries the case, and looks at once at what went outside."""
-    path, field, canary = PATHS[case.path], FIELDS[case.field], case.canary
-    body = field.build(DISGUISES[case.disguise].change(canary.text))
+    path, field, hidden = PATHS[case.path], FIELDS[case.field], case.canary
+    body = field.build(DISGUISES[case.disguise].change(hidden.text))
     if case.stream and field.endpoint != "embeddings":
         body["stream"] = True
     arena.forget_script()
     arena.script(*path.home)
-    arena.assert_stayed(canary, arena.attack(field.endpoint, encoded(body), canary, x_headgate_tags=path.tag))
+    answer = arena.attack(field.endpoint, encoded(body), hidden, x_headgate_tags=path.tag)
+    if path.masks:
+        arena.assert_masked(hidden)
+    else:
+        arena.assert_stayed(hidden, answer)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -36,9 +44,9 @@ def test_nothing_leaves(leaky: Arena, field: str) -> None:
     cases = [case for case in CASES if case.field == field]
     for case in cases:
         strike(leaky, case)
-    refused_by_route = sum(case.path == "only choice" for case in cases)
+    elsewhere = sum(case.path == "only choice" or PATHS[case.path].masks for case in cases)
     assert leaky.sent - before == len(cases)
-    assert leaky.at_home - at_home >= MOSTLY * (len(cases) - refused_by_route)
+    assert leaky.at_home - at_home >= MOSTLY * (len(cases) - elsewhere)
     leaky.bystand()
 
 
@@ -50,12 +58,21 @@ def test_the_ways_out_are_open(leaky: Arena) -> None:
         leaky.forget_script()
         leaky.script(*path.home)
         answer = leaky.ask("chat/completions", body, x_headgate_tags=path.tag)
-        if (
-            path.tag != "deadline"
-            and "stream" not in name
-            and name not in ("fallback after two", "retry at home")
-        ):
+        if path.tag not in AT_HOME and "stream" not in name:
             assert leaky.news_outside(), (name, answer)
+
+
+def test_what_is_left_does_go_out(leaky: Arena) -> None:
+    """Where a route masks, a restricted request reaches the rented API: its words do, the number does not."""
+    hidden = canary("payment_card", "masked")
+    body = FIELDS["user message"].build(f"Please cancel my card {hidden.text} at once.")
+    leaky.forget_script()
+    leaky.news_outside()
+    answer = leaky.attack("chat/completions", encoded(body), hidden, x_headgate_tags="masked")
+    news = leaky.news_outside()
+    assert (answer.status, answer.headers["x-headgate-backend"]) == (200, "rented")
+    assert b"Please cancel my card" in news
+    assert held(news, [hidden.text]) == []
 
 
 def test_the_selection_covers_every_pair() -> None:

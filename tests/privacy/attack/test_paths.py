@@ -17,7 +17,7 @@ import pytest
 from adapters.replica import Replica
 from gateway.backends.fake import FakeProvider
 from gateway.backends.fake_calls import Behaviour
-from tests.privacy.attack.arena import LEAKY, SHIPPED, TRANSLATED, Arena, arena, encoded
+from tests.privacy.attack.arena import LEAKY, SHIPPED, TRANSLATED, WATCH, Arena, arena, encoded
 from tests.privacy.attack.canaries import Canary, canary
 from tests.privacy.attack.fields import chat, said
 from tests.privacy.attack.locks import undecided, unproved
@@ -62,7 +62,7 @@ def home_that_answers(ring: Arena, answer: bytes) -> Iterator[Raw]:
     home._door.allowed = home._door.allowed | {(host, server.port)}
     home._port = server.port
     home._pool.close()
-    ring.known.add(("127.0.0.1", server.port))
+    WATCH.known.add(("127.0.0.1", server.port))
     try:
         yield server
     finally:

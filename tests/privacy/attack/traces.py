@@ -10,7 +10,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,8 +22,32 @@ _HEXADECIMAL = re.compile(r"(?:[0-9A-Fa-f]{2}[ :]?){8,}")
 _ESCAPE = re.compile(r"\\u([0-9A-Fa-f]{4})|((?:\\x[0-9A-Fa-f]{2})+)|\\(.)")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "b": "", "f": ""}
 _NO_LETTERS = {code: None for code in range(128) if not chr(code).isalnum()}
-_UNSEEN = ("Cf", "Mn", "Me")
 _TURNS = {"content", "text", "input", "prompt", "output", "arguments"}
+
+
+class _Table(dict[int, str]):
+    """For `str.translate`, filled as characters turn up."""
+
+    def __init__(self, change: Callable[[str], str]) -> None:
+        super().__init__()
+        self._change = change
+
+    def __missing__(self, code: int) -> str:
+        self[code] = changed = self._change(chr(code))
+        return changed
+
+
+def _letters_and_digits(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character).casefold()
+    return "".join(str(unicodedata.decimal(c, c)) for c in plain if c.isalnum())
+
+
+def _seen(character: str) -> str:
+    unseen = unicodedata.category(character) in ("Cf", "Mn", "Me")
+    return "" if unseen else unicodedata.normalize("NFKC", character)
+
+
+_REDUCED, _PLAIN = _Table(_letters_and_digits), _Table(_seen)
 
 
 def held(data: bytes, texts: Iterable[str]) -> list[str]:
@@ -56,8 +80,7 @@ def reduced(text: str) -> str:
     """Letters and digits alone, each in its plainest form."""
     if text.isascii():
         return text.lower().translate(_NO_LETTERS)
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(str(unicodedata.decimal(c, c)) for c in plain if c.isalnum())
+    return text.translate(_REDUCED)
 
 
 def _unpacked(text: str) -> Iterator[str]:
@@ -67,9 +90,7 @@ def _unpacked(text: str) -> Iterator[str]:
     if plain != text:
         yield plain
     if not text.isascii():
-        text = unicodedata.normalize(
-            "NFKC", "".join(c for c in text if unicodedata.category(c) not in _UNSEEN)
-        )
+        text = text.translate(_PLAIN)
     for run in text, text.replace("\n", "").replace("\r", ""):
         for match in _BASE64.finditer(run):
             yield from _as_text(_from_base64(match.group()))
