@@ -39,7 +39,7 @@ bench: ## Run every benchmark suite but the soak; `make bench-NAME` runs one
 
 bench-%: $(READY)
 	@mkdir -p benchmarks/out
-	@PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks $(BIN)/python -P -m benchmarks.$* $(ARGS)
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks $(BIN)/python -P -m benchmarks.$* $(ARGS)
 
 recogniser: $(READY) ## Train the bundled recogniser of names and addresses anew (15 minutes on a core; needs Faker)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recogniser.train

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.privacy.detect import StructuredDetector
+from gateway.privacy.recogniser.tagger import Tagger
 from router_policies.privacy import PrivacyClass
 
 ROUNDS = 5
@@ -49,7 +50,8 @@ STRUCTURED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "DOMAIN_NAME": (frozenset({"url"}), frozenset({"URL"})),
     "US_DRIVER_LICENSE": (frozenset({"driver_licence"}), frozenset({"US_DRIVER_LICENSE"})),
 }
-PEOPLE = {"PERSON": "person", "STREET_ADDRESS": "address"}
+# Label in the data -> the recogniser's kind, and what it is called among the figures.
+NAMES = {"PERSON": ("person", "person"), "STREET_ADDRESS": ("street_address", "address")}
 
 Found = tuple[str, int, int]  # type, start, end
 
@@ -201,6 +203,25 @@ def compare() -> dict[str, float]:
     }
 
 
+def names() -> dict[str, float]:
+    """The bundled recogniser: characters by type on each document, CPU time on pieces of 1,024 characters."""
+    texts = documents()
+    tagger = Tagger()
+    spans = [tagger.spans(document.text) for document in texts]
+    joined = "\n".join(document.text for document in texts)
+    parts = [joined[i : i + 1024] for i in range(0, len(joined) - 1024, 1024)]
+    started = time.process_time()
+    for part in parts:
+        tagger.spans(part)
+    figures = {"names_ms_per_kib": 1e3 * (time.process_time() - started) / len(parts)}
+    for label, (kind, name) in NAMES.items():
+        answers = [[(label, s.start, s.end) for s in found if s.type == kind] for found in spans]
+        score = judge(texts, answers, [label])
+        figures |= {f"recall_{name}": score.recall([label]), f"precision_{name}": score.precision([label])}
+    screen.print({name: round(figure, 3) for name, figure in figures.items()})
+    return figures
+
+
 def _print(us: Score, them: Score, count: int, our_us: float, their_us: float) -> None:
     table = Table("type", "characters", "recall", "precision", "Presidio's recall", "its precision")
     for types in [*([label] for label in STRUCTURED), list(STRUCTURED)]:
@@ -265,7 +286,7 @@ def _alarmed(detector: Any, text: str) -> bool:
 def main() -> None:
     figures: dict[str, float] = timings()
     if DOCUMENTS.exists():
-        figures |= compare()
+        figures |= names() | compare()
     else:
         screen.print(f"no {DOCUMENTS}: nothing to compare on")
     if (SHARED / "finetune").is_dir():
