@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve bench fuzz attack lock clean
+.PHONY: help setup demo test check format serve bench recogniser fuzz attack lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: ## Run every benchmark suite but the soak; `make bench-NAME` runs one
 bench-%: $(READY)
 	@mkdir -p benchmarks/out
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/benchmarks $(BIN)/python -P -m benchmarks.$* $(ARGS)
+
+recogniser: $(READY) ## Train the bundled recogniser of names and addresses anew (15 minutes on a core; needs Faker)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.recogniser.train
 
 fuzz: $(READY) ## Byte-level fuzz of the gateway's wire (SECONDS=600, SEED=…)
 	@$(BIN)/python -m tests.dataplane.fuzz $(or $(SECONDS),600) $(SEED)

@@ -20,7 +20,9 @@ from fastapi import FastAPI
 
 from gateway.admission import Keys
 from gateway.api import admin, errors
-from gateway.api.auth import admin_key, any_key
+from gateway.api.auth import Right, any_key
+from gateway.api.body_limit import BodyLimit
+from gateway.api.desk import REFUSALS, Desk, reading
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
 from gateway.api.privacy import privacy_router
@@ -31,10 +33,15 @@ from gateway.backends.dialect import as_openai
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.calls import Caller, Upstream
+from gateway.control import principals
+from gateway.control.follow import Follower
+from gateway.control.policies import Policies
+from gateway.control.rules import Classifiers
+from gateway.control.state import ControlState
+from gateway.control.store import ControlStore
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
-from gateway.errors import ConfigError
-from gateway.finance.desk import Desk
+from gateway.finance.desk import Desk as FinanceDesk
 from gateway.fleet import Fleet
 from gateway.holds import Holds
 from gateway.ledger.budgets.budget import Budget, Period, Scope
@@ -44,34 +51,34 @@ from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
-from gateway.privacy.classify import Classifier
+from gateway.policy_file import build_catalog, load_policy
+from gateway.privacy.classify import THREADS, Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
 from gateway.privacy.evidence import open_keyring
+from gateway.privacy.recogniser.detector import CLASSES as NAME_CLASSES
+from gateway.privacy.recogniser.detector import NameDetector, start
 from gateway.privacy.sessions import Sessions
+from gateway.privacy.workers import Workers
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
 from gateway.settings import (
     AnyBackend,
     BudgetSettings,
-    KeySettings,
     LitellmSettings,
     OpenAISettings,
     Settings,
     VllmSettings,
     read_yaml,
 )
-from gateway.types import Principal
 from router_policies.compiled import CompiledPolicy
-from router_policies.errors import PolicyError
 from router_policies.load import load
-from router_policies.types import BackendInfo, Catalog, Feature, Snapshot
+from router_policies.types import Snapshot
 
 log = logging.getLogger("headgate")
 
-TEXT_ENDPOINTS = frozenset({"chat/completions", "completions"})
-VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
+START_S = 5.0  # a start waits so long for the control plane's database
 
 
 class Headgate:
@@ -82,13 +89,18 @@ class Headgate:
         dataplane: Dataplane,
         api: FastAPI,
         *,
-        policy: CompiledPolicy,
+        policies: Policies,
         ledger: Ledger,
         fleet: Fleet,
         caller: Caller,
     ) -> None:
         self._dataplane, self._api = dataplane, api
-        self.policy, self.ledger, self.fleet, self.caller = policy, ledger, fleet, caller
+        self.policies, self.ledger, self.fleet, self.caller = policies, ledger, fleet, caller
+
+    @property
+    def policy(self) -> CompiledPolicy:
+        """The one in force; before the database says so the configuration's."""
+        return self.policies.stable
 
     def server_config(self, **options: Any) -> uvicorn.Config:
         """How uvicorn serves this gateway; `options` go over it."""
@@ -131,12 +143,27 @@ def build_app(
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges) if settings.budgets else None
-    keys = Keys((key.sha256, principal(key, settings)) for key in settings.keys)
+    keys = Keys(principals.of_file(settings))
+    policies = Policies(policy, lambda document, source: load(document, source, catalog))
+    store = ControlStore(settings.database_url)
+    workers = Workers(THREADS)  # of all classifiers: rules come and go
+    shipped = build_detectors(settings) if detectors is None else detectors
+    classifiers = Classifiers(
+        lambda rules: build_classifier(settings, shipped, rules, workers), settings.scale
+    )
+    follower = build_follower(settings, store, keys, policies, classifiers)
+    watching.metrics.gauge(
+        "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
+    )
+
+    def snapshot() -> Snapshot:
+        return seen_now(fleet.snapshot, caller.breakers)
+
     pipeline = Pipeline(
         keys=keys,
-        classifier=build_classifier(settings, detectors),
-        policy=lambda: policy,
-        snapshot=lambda: seen_now(fleet.snapshot, caller.breakers),
+        classifier_of=classifiers,
+        policy=policies,
+        snapshot=snapshot,
         caller=caller,
         recorder=Recorder(ledger, charges, watching, fleet.in_flight, sessions.kept),
         sessions=sessions,
@@ -149,86 +176,103 @@ def build_app(
         max_in_flight=settings.limits.max_in_flight,
     )
 
-    def ready() -> Mapping[str, bool]:
-        return {"ledger": ledger.ready, "fleet": fleet.ready()}
+    def ready() -> tuple[int, bytes]:
+        checks = {
+            "ledger": ledger.ready,
+            "fleet": fleet.ready(),
+            "control": follower.loaded and classifiers.ready and policies.ready,
+        }
+        return readiness(checks, control=follower.status())
 
-    health: dict[bytes, Instant] = {b"/live": live, b"/ready": lambda: readiness(ready())}
+    health: dict[bytes, Instant] = {b"/live": live, b"/ready": ready}
     dataplane = Dataplane(pipeline, watching, limits, health)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        follower.start()
+        await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
         async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
             yield
+        await asyncio.to_thread(follower.stop)
         for backend in backends.values():
             await backend.aclose()
+        for detector in shipped:
+            if isinstance(detector, NameDetector):
+                detector.close()
         ledger.close()
         await asyncio.to_thread(watching.close)
 
+    desk = Desk(
+        store=store,
+        follower=follower,
+        keys=keys,
+        file_keys=settings.keys,
+        policies=policies,
+        file_policy=msgspec.convert(read_yaml(settings.policy), dict[str, Any]),
+        classifier_of=classifiers,
+        scale=settings.scale,
+        snapshot=snapshot,
+    )
     api = FastAPI(
-        title="Headgate", lifespan=lifespan, docs_url="/admin/docs", openapi_url="/admin/openapi.json"
+        title="Headgate",
+        description="Routes each request to a model you own or one you rent.",
+        lifespan=lifespan,
+        docs_url="/admin/docs",
+        openapi_url="/admin/openapi.json",
     )
     errors.install(api)
     admin.install(api)
+    api.add_middleware(BodyLimit)
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
-    api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policy, fleet)))
-    api.include_router(admin.admin_router(admin_key(keys), fleet, policy))
-    api.include_router(reports_router(admin_key(keys), Desk(ledger.store, settings)))
-    api.include_router(privacy_router(admin_key(keys), ledger.store, keyring, settings.scale))
-    return Headgate(dataplane, api, policy=policy, ledger=ledger, fleet=fleet, caller=caller)
+    api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
+    api.include_router(admin.admin_router(desk, fleet))
+    spent = FinanceDesk(ledger.store, settings)
+    api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
+    decisions = privacy_router(reading(desk), ledger.store, keyring, settings.scale)
+    api.include_router(decisions, responses=REFUSALS)
+    return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 
 
-def principal(key: KeySettings, settings: Settings) -> Principal:
-    team = settings.teams.get(key.team)
-    floors = (settings.scale.lowest, key.privacy_floor, team.privacy_floor if team else None)
-    return Principal(
-        key_id=key.id,
-        team=key.team,
-        tags=frozenset(key.tags),
-        privacy_floor=max(floor for floor in floors if floor is not None),
-        may_lower_privacy=key.may_lower_privacy,
-        admin=key.admin,
-    )
+def build_follower(
+    settings: Settings, store: ControlStore, keys: Keys, policies: Policies, classifiers: Classifiers
+) -> Follower:
+    """What brings changes in the database into this process."""
+
+    def apply(state: ControlState) -> list[str]:
+        admitted, faults = principals.of_state(state, settings)
+        faults += classifiers.follow(state)  # first: nothing is decided before the rules are known
+        keys.follow(admitted)
+        return [*faults, *policies.follow(state)]
+
+    return Follower(store, apply)
 
 
-def build_catalog(settings: Settings) -> Catalog:
-    """What the policy may send requests to."""
-    backends = {name: _info(name, b, settings) for name, b in settings.backends.items()}
-    return Catalog(backends=backends, scale=settings.scale)
+def build_detectors(settings: Settings) -> list[Detector]:
+    """Those that the configuration switches on; a recogniser's process runs by then."""
+    privacy, scale, recogniser = settings.privacy, settings.scale, settings.privacy.recogniser
+    names = {kind: privacy.classes[kind] for kind in privacy.classes.keys() & NAME_CLASSES.keys()}
+    others = {kind: privacy.classes[kind] for kind in privacy.classes.keys() - NAME_CLASSES.keys()}
+    found: list[Detector] = [StructuredDetector(others, scale)]
+    if recogniser.kind != "off":
+        found.append(start(recogniser.kind, recogniser.model, recogniser.deadline_s, names, scale))
+    return found
 
 
-def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:
-    zone = settings.zone_of(backend)
-    if isinstance(backend, VllmSettings):
-        return BackendInfo(
-            name=name,
-            zone=zone,
-            models=(backend.model,),
-            adapters=True,
-            features=VLLM_FEATURES,
-            endpoints=TEXT_ENDPOINTS | {"responses"},
-        )
-    if isinstance(backend, LitellmSettings):
-        return BackendInfo(name=name, zone=zone, models=backend.models, endpoints=TEXT_ENDPOINTS)
-    return BackendInfo(name=name, zone=zone, models=backend.models)
-
-
-def load_policy(settings: Settings, catalog: Catalog) -> CompiledPolicy:
-    """Raises ConfigError with every problem, every path that could leak among them."""
-    try:
-        return load(read_yaml(settings.policy), str(settings.policy), catalog)
-    except PolicyError as error:
-        raise ConfigError(error.source, error.problems) from error
-
-
-def build_detectors(settings: Settings) -> Sequence[Detector]:
-    """What the configuration switches on."""
-    return [StructuredDetector(settings.privacy.classes, settings.scale)]
-
-
-def build_classifier(settings: Settings, detectors: Sequence[Detector] | None) -> Classifier:
+def build_classifier(
+    settings: Settings,
+    detectors: Sequence[Detector],
+    rules: Sequence[Detector] = (),
+    workers: Workers | None = None,
+) -> Classifier:
+    """`rules` are what admins add to the configuration's `detectors`."""
     privacy, scale = settings.privacy, settings.scale
-    found = build_detectors(settings) if detectors is None else detectors
-    return Classifier(found, deadline_s=privacy.deadline_s, scale=scale, attachment_class=privacy.attachments)
+    return Classifier(
+        [*detectors, *rules],
+        deadline_s=privacy.deadline_s,
+        scale=scale,
+        attachment_class=privacy.attachments,
+        workers=workers,
+    )
 
 
 def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:

@@ -17,16 +17,14 @@ Errors leave as ApiError; the data plane renders them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway.admission import Keys
+from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
-from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
 from gateway.calls import Caller
 from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
@@ -36,18 +34,15 @@ from gateway.parsing import Request, content_of, parse
 from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
-from gateway.privacy.placeholders import Vault
-from gateway.privacy.restore import Restoration
 from gateway.privacy.sessions import Recalled, Sessions
 from gateway.record import Attempt, Record, Recorder
+from gateway.replies import Reply, Restoring
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, Feature, PrivacyClass, Snapshot
+from router_policies.types import Decision, Denial, ErrorClass, Facts, PrivacyClass, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
-
-_JSON = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA})
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,29 +59,13 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
 
 
-class Reply(Protocol):
-    """The way back to the client."""
-
-    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
-
-    def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """The head of a stream, which `write` goes on with."""
-        ...
-
-    def write(self, chunk: bytes) -> None: ...
-
-    def drawn_from(self, source: Source | None) -> None:
-        """What is written comes from `source`: to be paused while the client reads too slowly."""
-        ...
-
-
 class Pipeline:
     def __init__(
         self,
         *,
         keys: Keys,
-        classifier: Classifier,
-        policy: Callable[[], CompiledPolicy],
+        classifier_of: Callable[[str], Classifier],
+        policy: Callable[[str, str], CompiledPolicy],
         snapshot: Callable[[], Snapshot],
         caller: Caller,
         recorder: Recorder,
@@ -94,8 +73,11 @@ class Pipeline:
         permit_s: float = 600.0,
         holds: Holds | None = None,
     ) -> None:
-        """A permit expires `permit_s` after its request was classified. Without `holds`: no budgets."""
-        self._keys, self._classifier, self._policy, self._snapshot = keys, classifier, policy, snapshot
+        """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key.
+
+        A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
+        """
+        self._keys, self._classifier_of, self._policy, self._snapshot = keys, classifier_of, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
 
@@ -104,26 +86,35 @@ class Pipeline:
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
         request = parse(incoming.endpoint, incoming.body)
-        classify = partial(
-            self._classifier.classify,
+        check_model(principal, request.model)
+        classifier = self._classifier_of(principal.team)
+        asked = (*incoming.privacy, *request.asked_privacy)
+        own = await classifier.classify(
+            request.body,
             floor=principal.privacy_floor,
-            asked=(*incoming.privacy, *request.asked_privacy),
+            asked=asked,
             may_lower=principal.may_lower_privacy,
         )
-        own = await classify(request.body)
         if incoming.session is None and request.previous is None:
             recalled = Recalled(classification=own)
         else:
             recalled = await self._sessions.recall(
                 own, team=principal.team, session=incoming.session, previous=request.previous
             )
-        policy = self._policy()
+        policy = self._policy(incoming.call_id, principal.key_id)
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
+            classify = partial(
+                classifier.classify,
+                floor=principal.privacy_floor,
+                asked=asked,
+                may_lower=principal.may_lower_privacy,
+            )
             request = replace(request, masked=await mask(request.body, own, classify))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
         verdict = decide(policy, facts, self._snapshot())
+        check_route(principal, verdict.route)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
             await self._sessions.rise(recalled.session, verdict.privacy)
         call = Call(
@@ -133,7 +124,7 @@ class Pipeline:
             started_ns=started_ns,
             clock=clock,
             traceparent=incoming.traceparent,
-            model_withheld=await self._withholds_model(request, principal.privacy_floor, own),
+            model_withheld=await _withholds_model(classifier, request, principal.privacy_floor, own),
             session=recalled.session,
         )
         with self._recorder.record(call, request, verdict) as record:
@@ -151,24 +142,21 @@ class Pipeline:
 
     def _outgoing(self, request: Request, recalled: Recalled) -> Outgoing:
         """Encoded now, while it is what was classified: bytes do not change any more."""
-        encoded = partial(
-            Outgoing,
+        outgoing = Outgoing(
             endpoint=request.endpoint,
             stream=request.stream,
+            content=content_of(request),
             until=time.monotonic() + self._permit_s,
+            privacy=recalled.classification.privacy,
         )
-        masked = None
-        if request.masked is not None:
-            content = content_of(replace(request, body=request.masked.body))
-            masked = encoded(content=content, privacy=max(request.masked.privacy, recalled.past))
-        return encoded(content=content_of(request), privacy=recalled.classification.privacy, masked=masked)
-
-    async def _withholds_model(self, request: Request, floor: PrivacyClass, found: Classification) -> bool:
-        """Whether the model's name is one of the places where detectors find something, or cannot tell."""
-        if not found.findings and found.privacy <= floor:
-            return False
-        in_name = await self._classifier.classify(request.model, floor=floor)
-        return bool(in_name.findings) or in_name.privacy > floor
+        if request.masked is None:
+            return outgoing
+        masked = replace(
+            outgoing,
+            content=content_of(replace(request, body=request.masked.body)),
+            privacy=max(request.masked.privacy, recalled.past),
+        )
+        return replace(outgoing, masked=masked)
 
     async def _answer_by(
         self,
@@ -203,7 +191,7 @@ class Pipeline:
             raise _upstream_failed(error, record) from error
         try:
             if begun.attempt.candidate.masked and request.masked is not None:
-                reply = _Restoring(reply, request, request.masked.vault, record)
+                reply = Restoring(reply, request, request.masked.vault, record)
             if request.stream:
                 await _pass_stream(request, begun.attempt, begun.answer, reply, record)
             else:
@@ -212,36 +200,14 @@ class Pipeline:
             await begun.aclose()
 
 
-class _Restoring:
-    """The way back to the client for the answer to a masked request: a Reply that puts the values back."""
-
-    def __init__(self, reply: Reply, request: Request, vault: Vault, record: Record) -> None:
-        self._reply, self._record, self._counted = reply, record, 0
-        json_text = not _JSON.isdisjoint(request.features)
-        self._restoration = Restoration(request.endpoint, vault, json_text=json_text)
-
-    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self._reply.whole(status, headers, self._restoration.whole(body))
-        self._count()
-
-    def start(self, status: int, headers: Mapping[str, str]) -> None:
-        self._reply.start(status, headers)
-
-    def write(self, chunk: bytes) -> None:
-        """Whole events, as all that a meter gives."""
-        events = self._restoration.events(chunk)
-        if events:
-            self._reply.write(events)
-        self._count()
-
-    def drawn_from(self, source: Source | None) -> None:
-        self._reply.drawn_from(source)
-
-    def _count(self) -> None:
-        new = self._restoration.unrestored - self._counted
-        if new:
-            self._counted += new
-            self._record.unrestored(new)
+async def _withholds_model(
+    classifier: Classifier, request: Request, floor: PrivacyClass, found: Classification
+) -> bool:
+    """Whether the model's name is one of the places where detectors find something, or cannot tell."""
+    if not found.findings and found.privacy <= floor:
+        return False
+    in_name = await classifier.classify(request.model, floor=floor)
+    return bool(in_name.findings) or in_name.privacy > floor
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:

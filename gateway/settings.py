@@ -196,6 +196,14 @@ class PriceSettings(Part):
     cached: Annotated[Decimal, Field(ge=0)] | None = None
 
 
+class RecogniserSettings(Part):
+    """What finds names and addresses. All but `bundled` are extras of their own."""
+
+    kind: Literal["off", "bundled", "presidio", "spacy", "gliner"] = "off"
+    model: str = ""  # a path, or a name that the library knows; empty: its default
+    deadline_s: Annotated[float, Field(gt=0)] = 1.0  # for all of a request; 5 ms per KiB are usual
+
+
 class BudgetSettings(Part):
     """A cap for all requests that have every one of key, team, tag and route that is given."""
 
@@ -219,6 +227,7 @@ class PrivacySettings(Part):
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
     attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
+    recogniser: RecogniserSettings = RecogniserSettings()
     permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified
     session_days: Annotated[float, Field(gt=0)] = 30.0  # after which a session that is not used is refused
     signing_key_env: str = ""  # the environment variable with the audit keys; empty: audit.key below `state`
@@ -445,6 +454,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "budgets": BudgetSettings,
     "teams": TeamSettings,
     "privacy": PrivacySettings,
+    "recogniser": RecogniserSettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,
 }

@@ -15,7 +15,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     tags: frozenset[str] = frozenset()
     privacy_floor: PrivacyClass = PrivacyClass.PUBLIC  # its own or its team's
     may_lower_privacy: bool = False  # below the floor, never below what is found
-    admin: bool = False
+    project: str = ""  # of the team
+    models: frozenset[str] | None = None  # it may ask for; * at the end stands for any end; None: all
+    routes: frozenset[str] | None = None  # its requests may take; None: all
+    role: str = ""  # below /admin, see gateway.control.records.Role
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
     routes = tuple(_route(route, catalog) for route in document.routes)
     index = build_index([route.conditions for route in routes], catalog.scale)
     label = f"{document.name}@{document.version}"
-    problems = tuple(_misfits(document.routes, catalog))
+    problems = (*_missing(document.requires, catalog), *_misfits(document.routes, catalog))
     ceilings = [t.backend.zone.ceiling for route in routes for t in route.targets if t.mask]
     policy = CompiledPolicy(
         label=label,
@@ -97,6 +97,13 @@ def _target(target: Target, backend: BackendInfo, position: int, count: int) -> 
         position=position,
         chosen=f"{label} ({place} of {count})",
     )
+
+
+def _missing(requires: Sequence[str], catalog: Catalog) -> Iterator[str]:
+    for position, name in enumerate(requires):
+        if name not in catalog.detectors:
+            there = ", ".join(sorted(catalog.detectors)) or "none"
+            yield f'requires[{position}]: no detector "{name}" is switched on; there are: {there}'
 
 
 def _misfits(routes: Sequence[Route], catalog: Catalog) -> Iterator[str]:

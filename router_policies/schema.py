@@ -217,6 +217,7 @@ class Route(Part):
 class PolicyDocument(Part):
     name: Slug
     version: Annotated[StrictInt, Field(ge=1)]
+    requires: Texts = ()  # detectors without which the policy must not be used
     routes: Annotated[tuple[Route, ...], Filled]
 
 

@@ -58,6 +58,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
 
     backends: Mapping[str, BackendInfo]
     scale: Scale = DEFAULT_SCALE
+    detectors: frozenset[str] = frozenset()  # that look at every request, by name
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

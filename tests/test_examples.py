@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import build_catalog, load_policy
 from gateway.demo.config import Keys, write
+from gateway.policy_file import build_catalog, load_policy
 from gateway.settings import Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / "example" / "headgate.yaml"

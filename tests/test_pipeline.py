@@ -138,10 +138,11 @@ class World:
         charges = {name: ByToken(prices, "") for name in ZONES}
         upstreams = {name: Upstream(b, Slots(9), 0.0) for name, b in self.backends.items()}
         self.snapshot = Snapshot()
+        classifier = Classifier([StructuredDetector()])
         self.pipeline = Pipeline(
             keys=Keys([(hash_key("sk"), Principal(key_id="k", team="t"))]),
-            classifier=Classifier([StructuredDetector()]),
-            policy=lambda: policy,
+            classifier_of=lambda _: classifier,
+            policy=lambda *_: policy,
             snapshot=lambda: self.snapshot,
             caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),

@@ -403,3 +403,14 @@ def test_nothing_breaks_the_reader(tmp_path: Path, key: str, junk: Any) -> None:
         loaded(tmp_path, changed(**{key: junk}))
     except ConfigError as error:
         assert all(": " in line for line in error.problems)  # noqa: PT017 - it need not be raised
+
+
+def test_a_recogniser_is_off_unless_named(tmp_path: Path) -> None:
+    """Its kind is one that there is, and its keys are checked as all others."""
+    assert loaded(tmp_path, GOOD).privacy.recogniser.kind == "off"
+    chosen = loaded(tmp_path, {**GOOD, "privacy": {"recogniser": {"kind": "bundled", "deadline_s": 2}}})
+    assert (chosen.privacy.recogniser.kind, chosen.privacy.recogniser.deadline_s) == ("bundled", 2.0)
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, {**GOOD, "privacy": {"recogniser": {"kind": "magic", "modell": "x"}}})
+    assert any("privacy.recogniser.kind" in problem for problem in caught.value.problems)
+    assert any('did you mean "model"' in problem for problem in caught.value.problems)

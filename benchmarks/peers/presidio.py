@@ -27,12 +27,12 @@ class BlankEngine(SpacyNlpEngine):
 def main() -> None:
     analyzer = AnalyzerEngine(nlp_engine=BlankEngine(), supported_languages=["en"])
     texts = json.loads(sys.stdin.readline())
-    for text in texts[:20]:
+    for text in texts:
         analyzer.analyze(text, language="en")
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started = time.process_time()
         answers = [analyzer.analyze(text, language="en") for text in texts]
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         findings = [[[a.entity_type, a.start, a.end, a.score] for a in answer] for answer in answers]
         print(json.dumps({"seconds": seconds, "findings": findings}), flush=True)
 

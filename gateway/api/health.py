@@ -18,15 +18,15 @@ def live() -> tuple[int, bytes]:
     return 200, _LIVE
 
 
-def readiness(checks: Mapping[str, bool]) -> tuple[int, bytes]:
-    """Status and JSON body of `/ready`. `checks` names what must hold."""
-    return 200 if all(checks.values()) else 503, msgspec.json.encode({"checks": checks})
+def readiness(checks: Mapping[str, bool], **more: msgspec.Struct) -> tuple[int, bytes]:
+    """Status and JSON body of `/ready`. `checks` names what must hold, `more` is for people."""
+    return 200 if all(checks.values()) else 503, msgspec.json.encode({"checks": checks, **more})
 
 
 def health_router(
-    ready: Callable[[], Mapping[str, bool]], metrics: Metrics, backlog: Callable[[], int]
+    ready: Callable[[], tuple[int, bytes]], metrics: Metrics, backlog: Callable[[], int]
 ) -> APIRouter:
-    """`ready` names what must hold; nothing here waits for anything."""
+    """`ready` gives status and body of `/ready`; nothing here waits for anything."""
     router = APIRouter(tags=["health"])
     metrics.follow(metrics.ledger_backlog, backlog)
 
@@ -37,7 +37,7 @@ def health_router(
 
     @router.get("/ready")
     async def is_ready() -> Response:
-        status, body = readiness(ready())
+        status, body = ready()
         return Response(body, status, media_type=JSON)
 
     @router.get("/metrics")

@@ -1,4 +1,4 @@
-"""`/admin/privacy`: the decision records, read-only. Every route asks for a key with `admin: true`."""
+"""`/admin/privacy/decisions`: the decision records, read-only."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,9 +45,13 @@ def privacy_router(
         since: Annotated[datetime | None, Query(description="Included; UTC where no zone is given.")] = None,
         until: Annotated[datetime | None, Query(description="Not included.")] = None,
         privacy: Annotated[str | None, Query(alias="class")] = None,
-        zone: Annotated[str | None, Query(max_length=64, description="That it was tried to reach.")] = None,
+        zone: Annotated[
+            str | None, Query(max_length=64, pattern="^[ -~]*$", description="That it was tried to reach.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: Annotated[str, Query(max_length=64, description="The last_id of the page before.")] = "",
+        after: Annotated[
+            str, Query(max_length=64, pattern="^[ -~]*$", description="The last_id of the page before.")
+        ] = "",
     ) -> dict[str, Any]:
         """What was decided about requests, the earliest first: class, findings, route, zones, permits."""
         found = store.decisions(
@@ -71,8 +75,11 @@ def _shown(entry: Entry, keys: Keyring) -> dict[str, Any]:
 
 
 def _ns(moment: datetime | None) -> int | None:
+    """Raises BadRequest for a time that the ledger cannot hold."""
     if moment is None:
         return None
+    if not 1970 < moment.year < 2200:
+        raise BadRequest("since and until lie between 1971 and 2199", code="no_such_time")
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return int(aware.timestamp()) * 10**9 + aware.microsecond * 1000
 

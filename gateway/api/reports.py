@@ -14,6 +14,12 @@ from gateway.types import Principal
 Name = Literal["chargeback", "movers", "forecast", "savings", "hosting", "breakeven", "focus"]
 Form = Literal["json", "csv", "xlsx", "parquet"]
 Text = Annotated[str, Query(max_length=200)]
+SVG = "image/svg+xml"
+
+
+def _of_type(*types: str) -> dict[int | str, dict[str, Any]]:
+    """How the API's description names what an answer may be."""
+    return {200: {"description": "The report.", "content": {name: {} for name in types}}}
 
 
 def reports_router(admit: Callable[[Request], Principal], desk: Desk) -> APIRouter:
@@ -21,7 +27,7 @@ def reports_router(admit: Callable[[Request], Principal], desk: Desk) -> APIRout
     router = APIRouter(prefix="/admin/reports", tags=["reports"])
     Finance = Annotated[Principal, Depends(admit)]
 
-    @router.get("/breakeven.svg")
+    @router.get("/breakeven.svg", response_class=Response, responses=_of_type(SVG))
     def chart(
         _: Finance,
         replica: Text,
@@ -35,9 +41,9 @@ def reports_router(admit: Callable[[Request], Principal], desk: Desk) -> APIRout
         asked = Question(
             replica=replica, against=against, adapter=adapter, training_usd=training_usd, period=period, tz=tz
         )
-        return Response(_answered(lambda: desk.breakeven_svg(asked)), media_type="image/svg+xml")
+        return Response(_answered(lambda: desk.breakeven_svg(asked)), media_type=SVG)
 
-    @router.get("/{name}")
+    @router.get("/{name}", response_class=Response, responses=_of_type(*MEDIA_TYPES.values()))
     def report(
         _: Finance,
         name: Name,

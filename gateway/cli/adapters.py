@@ -7,10 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.cli.client import DEFAULT_GATEWAY, GatewayOption, call
+from gateway.cli.client import DEFAULT_GATEWAY, GatewayOption, JsonOption, call
 
 app = typer.Typer(no_args_is_help=True, help="Adapters: list, release, roll back.")
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 @app.command("list")

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, fake, finetune, keys, policy, privacy, report, serve
+from gateway.cli import adapters, admin, fake, finetune, keys, policy, privacy, report, serve, trials
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -18,7 +18,10 @@ app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
 app.add_typer(report.app, name="report")
+app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
+policy.app.command("test")(trials.run_tests)
+policy.app.command("explain")(trials.explain)
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(adapters.app, name="adapter")

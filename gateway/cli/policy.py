@@ -4,8 +4,9 @@ from pathlib import Path
 
 import typer
 
-from gateway.app import build_catalog, load_policy
 from gateway.cli.serve import ConfigOption
+from gateway.policy_file import build_catalog, load_policy
+from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import load_settings
 from router_policies.verify import guards
 
@@ -28,3 +29,4 @@ def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
     typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")
     for guard in guards(policy):
         typer.echo(f"  {guard}")
+    typer.echo(coverage(settings.privacy.recogniser.kind))

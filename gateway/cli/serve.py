@@ -12,6 +12,7 @@ import uvicorn
 from gateway.app import build_app
 from gateway.cli.listener import BACKLOG, bind, url
 from gateway.cli.workers import WORKER_PORT, Supervisor, WorkerServer
+from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import Settings, load_settings
 
 GRACE_S = 30  # for requests in flight when the process is told to end
@@ -31,10 +32,11 @@ def serve(config: ConfigOption = Path("headgate.yaml"), workers: WorkersOption =
     settings = load_settings(config)
     if WORKER_PORT in os.environ:
         _serve_as_worker(settings, str(config))
-    elif workers > 1:
+        return
+    typer.echo(coverage(settings.privacy.recogniser.kind), err=True)
+    if workers > 1:
         raise typer.Exit(Supervisor(settings.listen, str(config), workers, GRACE_S).run())
-    else:
-        _serve_alone(settings, str(config))
+    _serve_alone(settings, str(config))
 
 
 def _settle_in() -> None:

@@ -1,4 +1,4 @@
-"""One hot request of a client, and the answer to it as it goes out: `pipeline.Reply` on a socket."""
+"""One hot request of a client, and the answer to it as it goes out: `replies.Reply` on a socket."""
 
 import asyncio
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Exchange:
     def body(self) -> bytes:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
-    # pipeline.Reply
+    # replies.Reply
 
     def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self._started = True

@@ -4,9 +4,10 @@ A migration is DDL that SQLite and PostgreSQL both take, frozen once it has been
 a further migration. Any number of processes may call `migrate` at the same time.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Table, func, insert, select, text
 
 from gateway.errors import ConfigError
 from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
@@ -15,7 +16,7 @@ from gateway.ledger.tables import SCHEMA_VERSION
 _LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
 
 _VERSION_TABLE = """
-CREATE TABLE IF NOT EXISTS schema_version (
+CREATE TABLE IF NOT EXISTS {name} (
     version INTEGER NOT NULL PRIMARY KEY,
     applied_at TEXT NOT NULL
 )
@@ -92,7 +93,9 @@ CREATE TABLE rollup (
 )
 """
 
-MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
+Migrations = Sequence[tuple[int, tuple[str, ...]]]  # version, statements
+
+MIGRATIONS: Migrations = (
     (
         1,
         (
@@ -128,28 +131,34 @@ MIGRATIONS: tuple[tuple[int, tuple[str, ...]], ...] = (
 )
 
 
-def migrate(connection: Connection) -> tuple[int, ...]:
-    """Brings the schema up to date; returns the versions that were applied, none when it was.
+def migrate(
+    connection: Connection, migrations: Migrations | None = None, versions: Table = SCHEMA_VERSION
+) -> tuple[int, ...]:
+    """Brings a schema up to date; returns the versions that were applied, none when it was.
+
+    `versions` is the table that keeps count of `migrations`, the ledger's by default: each part of the
+    database has its own.
 
     `connection` is in a transaction that on SQLite holds the write lock already (BEGIN IMMEDIATE); on
     PostgreSQL an advisory lock is taken until its end. ConfigError: the database is ahead of this program.
     """
+    migrations = MIGRATIONS if migrations is None else migrations
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    connection.execute(text(_VERSION_TABLE))
-    current = connection.execute(select(func.max(SCHEMA_VERSION.c.version))).scalar() or 0
-    newest = MIGRATIONS[-1][0]
+    connection.execute(text(_VERSION_TABLE.format(name=versions.name)))
+    current = connection.execute(select(func.max(versions.c.version))).scalar() or 0
+    newest = migrations[-1][0]
     if current > newest:
         problem = f"its schema is version {current}, this Headgate knows up to {newest}: upgrade Headgate"
         raise ConfigError("ledger database", [problem])
-    pending = [(version, statements) for version, statements in MIGRATIONS if version > current]
+    pending = [(version, statements) for version, statements in migrations if version > current]
     for version, statements in pending:
-        _apply(connection, version, statements)
+        _apply(connection, version, statements, versions)
     return tuple(version for version, _ in pending)
 
 
-def _apply(connection: Connection, version: int, statements: tuple[str, ...]) -> None:
+def _apply(connection: Connection, version: int, statements: tuple[str, ...], versions: Table) -> None:
     for statement in statements:
         connection.execute(text(statement))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    connection.execute(insert(SCHEMA_VERSION).values(version=version, applied_at=now))
+    connection.execute(insert(versions).values(version=version, applied_at=now))

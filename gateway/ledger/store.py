@@ -11,31 +11,30 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
-    Engine,
     Select,
     Text,
     and_,
     bindparam,
     cast,
-    create_engine,
-    event,
     exc,
     or_,
     select,
     text,
     true,
 )
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import ConfigError, HeadgateError
 from gateway.ledger import rollups
 from gateway.ledger.budgets.bill import Bill
 from gateway.ledger.budgets.store import release
+from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, short
 from gateway.ledger.migrations import migrate
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
 from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry, to_row
 from gateway.types import Entry
+
+__all__ = ["GroupBy", "RowRefused", "Store", "StoreUnavailable", "Sums"]
 
 _STARTED = COLUMNS.index("started_ns")
 _FETCH = 1000  # rows read at a time where all of a period are
@@ -48,11 +47,6 @@ _PARTS = {
 }
 # Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
 _ROW_AT_FAULT = (exc.DataError, exc.IntegrityError, OverflowError, UnicodeEncodeError)
-_DATABASE_DOWN = (exc.DBAPIError, exc.TimeoutError)  # whatever else a driver or the pool complains of
-
-
-class StoreUnavailable(HeadgateError):
-    """The database cannot be reached, or is locked or out of space: the same call may succeed later."""
 
 
 class RowRefused(HeadgateError):
@@ -71,7 +65,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
         # What reads twice sees one state, as every transaction of SQLite does.
@@ -238,8 +232,8 @@ class Store:
         try:
             with self._engine.connect().execution_options(**self._snapshot) as connection:
                 yield connection
-        except _DATABASE_DOWN as e:
-            raise StoreUnavailable(_short(e)) from e
+        except DATABASE_DOWN as e:
+            raise StoreUnavailable(short(e)) from e
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -251,9 +245,9 @@ class Store:
             with self._engine.connect().execution_options(write=True) as connection, connection.begin():
                 yield connection
         except _ROW_AT_FAULT as e:
-            raise RowRefused(f"{type(e).__name__}: {_short(e)}") from e
-        except _DATABASE_DOWN as e:
-            raise StoreUnavailable(_short(e)) from e
+            raise RowRefused(f"{type(e).__name__}: {short(e)}") from e
+        except DATABASE_DOWN as e:
+            raise StoreUnavailable(short(e)) from e
 
 
 def _parted(rows: Sequence[Row], sizes: Sequence[int]) -> Iterator[Sequence[Row]]:
@@ -292,36 +286,3 @@ def _within(since_ns: int | None, until_ns: int | None) -> ColumnElement[bool]:
     since = true() if since_ns is None else ENTRY.c.started_ns >= since_ns
     until = true() if until_ns is None else ENTRY.c.started_ns < until_ns
     return and_(since, until)
-
-
-def _short(error: BaseException) -> str:
-    """What went wrong, without the statement and its values: rows do not belong in logs."""
-    return str(getattr(error, "orig", None) or error).strip().split("\n")[0]
-
-
-def _engine(url: str) -> Engine:
-    try:
-        engine = create_engine(url, pool_pre_ping=True)
-    except ModuleNotFoundError as e:
-        raise ConfigError("ledger database", [f"its driver is not installed: pip install {e.name}"]) from e
-    except exc.ArgumentError as e:
-        raise ConfigError("ledger database", ["its URL cannot be read (expected sqlite:///path)"]) from e
-    if engine.dialect.name == "sqlite":
-        if engine.url.database in (None, "", ":memory:"):
-            raise ConfigError("ledger database", ["it must be a file: several threads read and write it"])
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    """Readers beside a writer (WAL); synced at each commit, since the spool forgets what is committed."""
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says so
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes its lock at once: a reader that turns writer later could deadlock with another."""
-    writes = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from math import log2
 
 import re2
-from stdnum import iban, numdb
+from stdnum import numdb
 from stdnum.gb import nhs
 from stdnum.us import ssn
 
@@ -63,10 +63,18 @@ def whole(is_valid: Callable[[str], bool]) -> Check:
     """All of the match, when `is_valid` says so of it."""
 
     def check(matched: str) -> Spans:
-        if is_valid(matched):
+        if holds(is_valid, matched):
             yield 0, len(matched)
 
     return check
+
+
+def holds(is_valid: Callable[[str], bool], number: str) -> bool:
+    """Whether `is_valid` says so. Some of python-stdnum's raise for a region or date that does not exist."""
+    try:
+        return is_valid(number)
+    except (LookupError, ValueError):
+        return False
 
 
 def digits_of(matched: str) -> str:
@@ -98,6 +106,8 @@ def cards(run: str) -> Spans:
     Each group but the last has three digits or more: every table of numbers would hold a "card"
     otherwise. The unusual lengths count only unbroken.
     """
+    if run.isdigit() and not any(len(run) == n and luhn(run) for n in _card_lengths(run[:4])):
+        return
     groups = run.translate(_BLANKS).split()
     digits = "".join(groups)
     begins = [0, *accumulate(map(len, groups))]
@@ -143,8 +153,14 @@ def ibans(matched: str) -> Spans:
         return
     end = places[-1] + 1
     ended = end == len(matched) or not matched[end].isalnum()
-    if ended and iban.is_valid(matched[:end], check_country=False):
+    if ended and _iban(matched[:end]):
         yield 0, end
+
+
+def _iban(written: str) -> bool:
+    """ISO 7064 mod 97-10, letters counting from 10: as in python-stdnum, at a fifth of its time."""
+    plain = "".join(filter(str.isalnum, written))
+    return int("".join(str(int(character, 36)) for character in plain[4:] + plain[:4])) % 97 == 1
 
 
 def phones(matched: str) -> Spans:

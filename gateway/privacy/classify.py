@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.privacy.content import Unreadable, read, strings_of
-from gateway.privacy.detect import Clearing, Detector, Finding
+from gateway.privacy.detect import Clearing, Detector, Finding, Patient
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Place
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
@@ -27,6 +27,7 @@ __all__ = ["Classifier", "strings_of"]
 # A glance is so much cheaper than a scan that it may take texts that many times as long inline;
 # a quarter of that beyond ASCII, where looking through disguises may cost more than the glance.
 _GLANCE = 8
+THREADS = 4
 _BEYOND_ASCII = 4
 # Above all scales; what is so classed has the highest class that there is.
 _DOUBT = PrivacyClass(sys.maxsize, "doubt")
@@ -50,11 +51,11 @@ class _Rubbish(Exception):
 
 
 class Classifier:
-    """Asks all detectors. `deadline_s` is for each, and they run side by side.
+    """Asks all detectors. `deadline_s` is for each that sets none, and they run side by side.
 
     Those that promise linear time read texts up to `inline_characters` on the event loop: a thread
-    costs more than that, and longer ones, when a glance is enough. Everything else goes to `threads`
-    threads of its own.
+    costs more than that, and longer ones, when a glance is enough. Everything else goes to `workers`,
+    by default four threads of its own.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Classifier:
         scale: Scale = DEFAULT_SCALE,
         attachment_class: PrivacyClass | None = None,
         inline_characters: int = 16 * 1024,
-        threads: int = 4,
+        workers: Workers | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
         self._clearing = tuple(d for d in detectors if isinstance(d, Clearing) and d.linear)
@@ -76,7 +77,7 @@ class Classifier:
         self._clear = {floor: self._highest([self._floors[floor], *nothing]) for floor in scale}
         self._deadline_s = deadline_s
         self._inline_characters = inline_characters
-        self._workers = Workers(threads)
+        self._workers = workers or Workers(THREADS)
 
     async def classify(
         self,
@@ -124,10 +125,11 @@ class Classifier:
     async def _ask(self, detector: Detector, texts: Sequence[str], inline: bool) -> _Report:
         if inline and detector.linear:
             return self._report(detector, texts)
+        deadline_s = detector.deadline_s if isinstance(detector, Patient) else self._deadline_s
         try:
-            return await self._workers.run(lambda: self._report(detector, texts), self._deadline_s)
+            return await self._workers.run(lambda: self._report(detector, texts), deadline_s)
         except TimeoutError:
-            return _failed(detector, f"no answer within {self._deadline_s} s")
+            return _failed(detector, f"no answer within {deadline_s} s")
         except AllStuck:
             return _failed(detector, "all threads are stuck")
         except RuntimeError as error:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gateway.errors import ConfigError
 from gateway.privacy.encoded import decode
 from gateway.privacy.fold import fold, origins
-from gateway.privacy.patterns import CLASSES, SCANS, SIGNS, SURVEY
+from gateway.privacy.patterns import CLASSES, MARKS, SCANS, SIGNS, SURVEY
 from gateway.privacy.patterns.shape import Alternative, Scan
 from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 
@@ -68,6 +68,14 @@ class Clearing(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class Patient(Detector, Protocol):
+    """A detector that is given other time for a request than the configured deadline for all."""
+
+    @property
+    def deadline_s(self) -> float: ...
+
+
 class StructuredDetector:
     """Identifiers and secrets that their shape or checksum gives away; not names, not street addresses."""
 
@@ -100,14 +108,20 @@ class StructuredDetector:
 
     def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
+        if not MARKS.search(raw):
+            return [], False
         parted = _part(raw)
-        matching = SURVEY.matching(raw)
-        matching_parted = matching if parted is raw else SURVEY.matching(parted)
+        places = SURVEY.matching(raw)
+        encoded = len(SCANS) in places
+        if parted is not raw:
+            also = SURVEY.matching(parted)
+            places = [n for n, (_, is_parted) in enumerate(SCANS) if n in (also if is_parted else places)]
         found: list[Finding] = []
-        for place, (scan, is_parted) in enumerate(SCANS):
-            if place in (matching_parted if is_parted else matching):
+        for place in places:
+            if place < len(SCANS):
+                scan, is_parted = SCANS[place]
                 found += self._matches(scan, parted if is_parted else raw)
-        return found, len(SCANS) in matching
+        return found, encoded
 
     def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
         place = 0
@@ -166,9 +180,9 @@ def _part(raw: bytes) -> bytes:
 def _matched(scan: Scan, match: Any) -> tuple[Alternative, int, int]:
     """The alternative that matched, and where: its group is the one that is set."""
     for group, alternative in enumerate(scan.alternatives, 1):
-        start = match.start(group)
+        start, end = match.span(group)
         if start >= 0:
-            return alternative, start, match.end(group)
+            return alternative, start, end
     raise AssertionError("each alternative has a group")
 
 

@@ -79,6 +79,12 @@ def in_aadhaar(number: str) -> bool:
     return number[0] > "1" and number != number[::-1] and bool(verhoeff.is_valid(number))
 
 
+def fr_nir(number: str) -> bool:
+    """The key is 97 less the rest by 97; Corsica's 2A and 2B count as 19 and 18."""
+    body = number[:13].replace("2A", "19").replace("2B", "18")
+    return number[0] in "123478" and body.isdigit() and 97 - int(body) % 97 == int(number[13:])
+
+
 def uk_nino(number: str) -> bool:
     return (
         number[0] not in "DFIQUV"

@@ -10,9 +10,10 @@ _MEMORY = 32 << 20
 
 
 class Survey:
-    """`re2.Set`, made safe: when its automaton outgrows its memory it reports no match, and nobody hears.
+    """`re2.Set`, made safe: where its automaton fails it reports no match, and nobody hears of it.
 
-    So one pattern more is in it that every text has. Where that one is missing, all may match.
+    That is when memory is not even enough to begin anew. So one pattern more is in it, which every text
+    has: where that one is missing, all may match.
     """
 
     def __init__(self, patterns: Sequence[str], memory: int = _MEMORY) -> None:
@@ -28,6 +29,6 @@ class Survey:
     def matching(self, raw: bytes) -> Sequence[int]:
         """The numbers of the patterns that match in `raw`, ascending; or all, when it cannot tell."""
         matches = self._set.Match(raw)
-        if matches is None:
+        if not matches:
             return range(self._count)
         return sorted(matches)[:-1]

@@ -44,6 +44,14 @@ def test_for_people() -> None:
     assert names.startswith("Names and street addresses are not covered")
 
 
+def test_names() -> None:
+    """`--names` starts the bundled recogniser, tells what it finds and how much that is known to be."""
+    ended = scan("-", "--names", text="My name is Johannes Brandt.")
+    person, _, figures = ended.stdout.splitlines()
+    assert person.split()[:4] == ["1:12", "person", "confidential", "11-26"]
+    assert figures.startswith("names and addresses: bundled; recall/precision by character")
+
+
 def test_show() -> None:
     """`--show` prints the values, without control characters that would move the cursor."""
     assert "4111 1111 1111 1111" in scan("-", "--show").stdout

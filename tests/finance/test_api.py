@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from gateway.admission import Keys
 from gateway.api import errors
-from gateway.api.auth import admin_key
+from gateway.api.auth import Right, key_with
 from gateway.api.reports import reports_router
 from gateway.finance.desk import REPORTS, Desk
 from gateway.ledger.store import Store
@@ -30,13 +30,16 @@ NOW = datetime(2026, 1, 20, tzinfo=UTC)
 def client(store: Store, tmp_path: Path) -> Iterator[TestClient]:
     store.insert([entry("1"), entry("2", backend="vllm", model="base", cost_nano=2_000_000)])
     keys = Keys(
-        (sha256(name.encode()).hexdigest(), Principal(key_id=name, team="t", admin=name == "finance"))
+        (
+            sha256(name.encode()).hexdigest(),
+            Principal(key_id=name, team="t", role="finance" if name == "finance" else ""),
+        )
         for name in ("finance", "app")
     )
     api = FastAPI()
     errors.install(api)
     desk = Desk(store, Settings.model_validate(CONFIG), now=lambda: NOW)
-    api.include_router(reports_router(admin_key(keys), desk))
+    api.include_router(reports_router(key_with(keys, Right.READ_COSTS), desk))
     with TestClient(api) as client:
         yield client
 

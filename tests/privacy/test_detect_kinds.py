@@ -6,6 +6,7 @@ Numbers are those of python-stdnum's documentation, or computed for this table.
 
 import pytest
 from stdnum import luhn
+from stdnum.cn import ric
 
 from gateway.privacy import checks
 from gateway.privacy.detect import StructuredDetector
@@ -71,7 +72,7 @@ SECRETS = {
     "sendgrid_key": ["SG." + mixed(22) + "." + mixed(43)],
     "twilio_key": ["SK" + hexed(32)],
     "mailgun_key": ["key-" + hexed(32)],
-    "mailchimp_key": [hexed(32) + "-us12"],
+    "mailchimp_key": [hexed(32) + "-us12", hexed(32) + "-us5"],
     "brevo_key": ["xkeysib-" + hexed(64) + "-" + mixed(16)],
     "shopify_token": ["shpat_" + hexed(32), "shpss_" + hexed(32)],
     "square_token": ["sq0atp-" + mixed(22), "EAAA" + mixed(60)],
@@ -339,6 +340,13 @@ def test_ordinary_numbers_stay_ordinary() -> None:
     ]
     for text in ordinary:
         assert [f.kind for f in DETECTOR.scan(text) if f.privacy > PrivacyClass.INTERNAL] == [], text
+
+
+def test_a_check_that_cannot_tell_says_no() -> None:
+    """python-stdnum raises KeyError for a county that does not exist; the scan goes on."""
+    with pytest.raises(KeyError):
+        ric.is_valid("517438453005249964")
+    assert kinds("517438453005249964, 4111111111111111") == {"payment_card"}
 
 
 def test_luhn_is_that_of_stdnum() -> None:

@@ -124,7 +124,7 @@ def test_a_request_is_classed_by_rules() -> None:
         (".*HG", "begins with anything"),
         (r"(?i)(?:[^x]+)HG", "begins with anything"),
         ("[a-z]{3}", "matches 100% of ordinary sentences"),
-        (r"\pL{1,900}HG", "is too large"),
+        (r"\pL{1,900}HG", "pattern too large"),
         ("x" * 2001, "is too large: 2001 characters"),
         ("XY-[0-9]+", "finds nothing in example 1 that must match"),
     ],

@@ -18,6 +18,18 @@ def misfits(routes: str) -> tuple[str, ...]:
     return compile_policy(parse(document(routes), "test.yaml"), catalog(VLLM, OPENAI, TEXT_ONLY, FIXED))[1]
 
 
+def test_a_policy_may_require_detectors() -> None:
+    """One that the configuration does not switch on is named, with those that are on."""
+    wanted = {**document("- {name: r, targets: [{backend: vllm}]}"), "requires": ["structured", "names"]}
+    with_names = replace(catalog(), detectors=frozenset({"structured", "names"}))
+    without = replace(catalog(), detectors=frozenset({"structured"}))
+    parsed = parse(wanted, "test.yaml")
+    assert compile_policy(parsed, with_names)[1] == ()
+    assert compile_policy(parsed, without)[1] == (
+        'requires[1]: no detector "names" is switched on; there are: structured',
+    )
+
+
 @pytest.mark.parametrize(
     ("route", "problem"),
     [

@@ -93,11 +93,9 @@ def lease(
     connection: Connection, budget: Budget, window: Window, holder: str, amount_nano: int, expires_ns: int
 ) -> int:
     """Moves up to `amount_nano` from free to `holder`'s lease; returns how much, none where none is free."""
-    values = {"b": budget.id, "s": window.start_ns, "cap": budget.cap_nano, "n": amount_nano}
-    # The row is locked by a first, empty update: what is free cannot change between reading and taking.
-    connection.execute(
-        text("UPDATE budget_window SET leased_nano = leased_nano WHERE budget = :b AND start_ns = :s"), values
-    )
+    open_window(connection, budget, window)
+    # The row is locked by an empty update: what is free cannot change between reading and taking.
+    _move(connection, budget.id, window.start_ns, leased=0, spent=0)
     now = open_window(connection, budget, window)
     granted = max(0, min(amount_nano, now.free_nano))
     if granted:

@@ -37,12 +37,15 @@ GROUPS: tuple[Group, ...] = (
 )
 # Looked for beside the others; harmless in themselves, so no sign for the glance.
 LINKS = contact.LINKS
+# Without this in a text there is nothing to find in it, encoded or not.
+SIGNS = either(ENCODED, *sorted({found.sign for found in GROUPS}))
+# Without this in a text there is nothing to find in it, public or not.
+MARKS = either(SIGNS.pattern, r"\.[A-Za-z]{2}|://")
 # Every scan, and whether it reads what detect.py puts blanks into.
 SCANS = tuple((looked, found.parted) for found in (LINKS, *GROUPS) for looked in found.scans)
 # Numbers the scans, in that order; the last number is what is encoded.
-SURVEY = Survey([(looked.first or looked.pattern).pattern for looked, _ in SCANS] + [ENCODED])
-# Without this in a text there is nothing to find in it, encoded or not.
-SIGNS = either(ENCODED, *sorted({found.sign for found in GROUPS}))
+SURVEY = Survey([looked.hint or looked.pattern.pattern for looked, _ in SCANS] + [ENCODED])
+
 
 _CLASSES = {
     "url": PrivacyClass.PUBLIC,

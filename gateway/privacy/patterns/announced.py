@@ -16,13 +16,13 @@ _DATE = (
     rf"|{_MONTH}[ -]\d{{1,2}}(?:st|nd|rd|th)?,?[ -](?:19|20)\d\d"
 )
 _BIRTH = (
-    r"(?:birth(?: ?da(?:y|te))?|d\.?o\.?b|born|geboren|geburts(?:datum|tag)|geb\.|naissance|n[?e]e? le"
+    r"(?:birth(?: ?da(?:y|te))?|d\.?o\.?b|born|geboren|geburts(?:datum|tag)|geb\.|naissance|n[?]e? le"
     r"|nacimiento|nacid[oa]|nascita|nat[oa] il|nascimento|nascid[oa]|geboorte(?:datum)?"
     r"|f[?oe]{1,2}dsels(?:dato|datum|dag)|f[?o]dd|f[?o]dt|urodzenia|urodzon[ya]|syntym[?a]aika|dogum tarihi)"
 )
-BIRTH = known("date_of_birth", rf"(?i)\b{_BIRTH}\b?[^0-9]{{0,20}}?\b({_DATE})\b", confidence=0.8)
+BIRTH = known("date_of_birth", rf"(?i)\b{_BIRTH}[^0-9]{{0,20}}?\b({_DATE})\b", confidence=0.8)
 BIRTH_SIGN = (
-    r"(?i:birth|d\.?o\.?b|born|gebor|geburt|geb\.|naiss|n[^a-z]e? le|ne le|nacim|nacid|nascit|nat[oa] il"
+    r"(?i:birth|d\.?o\.?b|born|gebor|geburt|geb\.|naiss|n[?]e?.{1,2}le|nacim|nacid|nascit|nat[oa].{1,2}il"
     r"|nascim|nascid|geboort|dsels|f[^a-z]d[dt]|fod[dt]|urodz|syntym|dogum)"
 )
 BIC = known(

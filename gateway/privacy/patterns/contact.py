@@ -4,15 +4,16 @@ from gateway.privacy import checks, phones
 from gateway.privacy.checks import always
 from gateway.privacy.patterns.shape import group, known, scan
 
-# "?" stands for every character beyond ASCII (see detect.py).
+# "?" stands for every character beyond ASCII (see detect.py). What stands before the "@" has no bound: it
+# is one run, read once, and counting at each place where one may begin would need states without end.
 _EMAIL = known(
     "email",
-    r"((?:\b[A-Za-z0-9_]|\?)(?:[A-Za-z0-9._%+?'-]{0,63})@(?:[A-Za-z0-9?-]{1,63}\.){1,8}[A-Za-z?]{2,24})",
+    r"((?:\b[A-Za-z0-9_]|\?)[A-Za-z0-9._%+?'-]*@(?:[A-Za-z0-9?-]{1,63}\.){1,8}[A-Za-z?]{2,24})",
     checks.emails,
 )
 _URL_CREDENTIALS = known(
     "url_credentials",
-    r"([A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s/@:'\"<>]{0,64}:[^\s/@'\"<>]{1,128}@[A-Za-z0-9\[?])",
+    r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/@:'\"<>]{0,64}:[^\s/@'\"<>]{1,128}@[A-Za-z0-9\[?])",
 )
 
 _GENERIC_TLDS = (
@@ -89,16 +90,19 @@ PHONES = scan(
         0.7,
     ),
     known("phone", r"\b(0[1-9]\d{8,9})\b", phones.trunk, 0.5),
+    hint=r"\d(?:[ ./()-]{0,3}\d){6}",
 )
 # As no other numbers are grouped, and assigned where they are.
 GROUPED_PHONES = scan(
-    known("phone", r"(?:^|[^0-9+.,:/-])(\d{1,4}(?:[ .-]\d{2,4}){2,})\b", phones.grouped, 0.5), disjoint=True
+    known("phone", r"(?:^|[^0-9+.,:/-])(\d{1,4}(?:[ .-]\d{2,4}){2,})\b", phones.grouped, 0.5),
+    hint=r"\d[ .-]\d{2,4}[ .-]\d\d",
+    disjoint=True,
 )
 
 # Seven digits within one identifier, escaped line breaks still being what they were.
 DIGITS = r"\d(?:(?:[ _\t./()-]|\\[nrt]){0,3}\d){6}"
 HEX = "[0-9A-Fa-f]"
 
-ADDRESSES = group(scan(_URL_CREDENTIALS, _EMAIL), sign="@", parted=False)
+ADDRESSES = group(scan(_URL_CREDENTIALS, _EMAIL, hint="@"), sign="@", parted=False)
 NETWORK_SIGN = rf"\d\.\d{{1,3}}\.\d|:{HEX}{{0,4}}:|{HEX}{{2}}-{HEX}{{2}}-{HEX}|{HEX}{{4}}\.{HEX}{{4}}\."
 LINKS = group(_LINK, sign=r"\.", parted=False)

@@ -18,7 +18,6 @@ from stdnum.cz import rc
 from stdnum.do import cedula
 from stdnum.es import dni, nie
 from stdnum.fi import hetu
-from stdnum.fr import nir
 from stdnum.gb import nhs
 from stdnum.in_ import gstin, pan
 from stdnum.is_ import kennitala
@@ -104,7 +103,7 @@ NUMBERED = (
     Shaped("za_id", ("9" * 13,), _varied(za_id.is_valid), 0.6),
     Shaped("ro_cnp", ("9" * 13,), _varied(cnp.is_valid), 0.6),
     Shaped("si_emso", ("9" * 13,), _varied(emso.is_valid), 0.6),
-    Shaped("fr_nir", _NIR_SHAPES, nir.is_valid, 1.0),
+    Shaped("fr_nir", _NIR_SHAPES, _plain(ids.fr_nir), 1.0),
     Shaped("bank_account", ("99-9999-9999999-99", "99-9999-9999999-999"), bankaccount.is_valid, 0.9),
 )
 
@@ -134,7 +133,7 @@ def _pattern(signature: str) -> str:
 def _read(matched: str) -> Iterator[Reading]:
     written = matched.upper()
     for shaped in _BY_SHAPE[written.translate(_SIGNATURE)]:
-        if shaped.is_valid(written):
+        if checks.holds(shaped.is_valid, written):
             yield 0, len(matched), shaped.kind, shaped.confidence
             return
 

@@ -6,7 +6,6 @@ stays small however many kinds there are; what the word and the number make toge
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import msgspec
@@ -269,8 +268,7 @@ _SPELLINGS = [
     (re2.compile(f"(?i){_spelled(word)}"), tuple(named for named in NAMED if word in named.words))
     for word in _WORDS
 ]
-_LETTERS_FIRST = re2.compile(r"[A-Za-z]{1,6}[ -]?")
-_ANNOUNCED = re2.compile(rf"(?i)(?:({_LONG_WORD}){_GAP_IN_WORD}|({_SHORT_WORD}){_GAP})({_NUMBER})")
+_WORD = re2.compile(f"(?i)(?:{_LONG_WORD}|{_SHORT_WORD})")
 
 
 @lru_cache(maxsize=1024)
@@ -279,18 +277,22 @@ def _announced(word: str) -> tuple[Named, ...]:
     return next(kinds for spelling, kinds in _SPELLINGS if spelling.fullmatch(word))
 
 
+def _plain(number: str) -> str:
+    return "".join(filter(str.isalnum, number)).upper()
+
+
 def _read(matched: str) -> Iterator[Reading]:
-    """The number after the word, when it is one of the kinds that the word announces."""
-    match = _ANNOUNCED.fullmatch(matched)
-    if match is None:  # the word was found, but what follows it is no number after all
-        return
-    letters = _LETTERS_FIRST.match(match.group(3))
-    starts = [match.start(3)] + ([match.start(3) + letters.end()] if letters else [])
-    for start, named in product(starts, _announced(match.group(1) or match.group(2))):
-        shaped = named.shape.match(matched[start:])
-        if shaped and named.is_valid("".join(filter(str.isalnum, shaped.group())).upper()):
-            yield start, start + shaped.end(), named.kind, named.confidence
-            return
+    """The number after the word, with letters before it or without, when it is one of the kinds announced."""
+    digit = next(place for place, character in enumerate(matched) if character.isdigit())
+    token = digit
+    while matched[token - 1].isalpha():
+        token -= 1
+    for named in _announced(_WORD.match(matched).group()):
+        for start in {token, digit}:
+            shaped = named.shape.match(matched, start)
+            if shaped and checks.holds(named.is_valid, _plain(shaped.group())):
+                yield start, shaped.end(), named.kind, named.confidence
+                return
 
 
 NAMES = scan(
@@ -300,4 +302,6 @@ NAMES = scan(
         _read,
     )
 )
-NAMES_SIGN = r"[A-Za-z]\d{6}|\d{6}[A-Za-z]|(?i:pass|reisep|pasap|sort.?code|bsb|ifsc|mbi|medicare|hrerschein)"
+NAMES_SIGN = (
+    r"[A-Za-z]\d{6}|\d{6}[+A-Za-z]|(?i:pass|reisep|pasap|sort.{0,2}code|bsb|ifsc|mbi|medicare|hrerschein)"
+)

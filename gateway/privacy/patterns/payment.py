@@ -17,6 +17,7 @@ CARDS = scan(
         r"(?:^\.?|[^0-9A-Za-z+.]|[^0-9]\.)([0-6]\d\d(?:[ \t.-]{0,3}\d){9,})\b",
         checks.cards,
     ),
+    hint=r"\d(?:[ \t.-]{0,3}\d){11}",
     disjoint=True,
 )
 IBANS = known(

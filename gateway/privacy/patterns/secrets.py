@@ -31,7 +31,7 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("discord_webhook", r"discord(?:app)?\.com/api/webhooks/", rf"\d{{17,20}}/{_W}{{60,}}"),
     ("teams_webhook", r"webhook\.office\.com/webhookb2/", rf"{_UUID}@{_UUID}/"),
     ("discord_token", "[MNO][A-Za-z0-9]{23,25}", rf"\.{_W}{{6}}\.{_W}{{27,38}}"),
-    ("telegram_token", r"\b\d{8,10}:AA", rf"{_W}{{32,33}}"),
+    ("telegram_token", r"\d{8,10}:AA", rf"{_W}{{32,33}}"),
     ("stripe_key", "[sr]k_(?:live|test)_", rf"{_A}{{16,}}"),
     ("stripe_key", "whsec_", rf"{_A}{{24,}}"),
     ("huggingface_token", "hf_", rf"{_A}{{30,}}"),
@@ -55,7 +55,7 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("sendgrid_key", r"SG\.", rf"{_W}{{22}}\.{_W}{{43}}"),
     ("twilio_key", "SK", rf"{_X}{{32}}\b"),
     ("mailgun_key", "key-", rf"{_X}{{32}}\b"),
-    ("mailchimp_key", rf"\b{_X}{{32}}-us", r"\d{1,2}\b"),
+    ("mailchimp_key", rf"{_X}{{32}}-us", r"\d{1,2}"),
     ("brevo_key", "xkeysib-", rf"{_X}{{64}}-{_A}{{16}}"),
     ("shopify_token", "shp(?:at|ca|pa|ss|ua)_", "[a-fA-F0-9]{32}"),
     ("square_token", "sq0(?:atp|csp|idp)-", rf"{_W}{{22,}}"),
@@ -83,7 +83,7 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("render_key", "rnd_", rf"{_A}{{28,}}"),
     ("supabase_key", "sbp_", rf"{_X}{{40}}"),
     ("supabase_key", "sb_secret_", rf"{_W}{{22,}}"),
-    ("airtable_token", rf"\bpat{_A}{{14}}\.", rf"{_X}{{64}}"),
+    ("airtable_token", rf"pat{_A}{{14}}\.", rf"{_X}{{64}}"),
     ("dropbox_token", r"sl\.(?:u\.)?", rf"{_W}{{130,}}"),
     ("easypost_key", "EZ[AT]K", rf"{_A}{{54}}"),
     ("flutterwave_key", "FLWSECK(?:_TEST)?-", rf"{_A}{{32}}-X"),
@@ -122,8 +122,8 @@ RUN = r"[A-Za-z0-9+/_-]{20}"
 
 _KEYS = scan(
     *(known(kind, f"{_EDGE}((?:{begins}){goes_on})") for kind, begins, goes_on in FORMATS),
-    # By what they begin with, and a few more characters so that few other words are looked at twice.
-    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%.{{+/_-]{{2}}",
+    # By what they begin with, and one character more.
+    first=f"{_EDGE}(?:{'|'.join(begins for _, begins, _ in FORMATS)})[A-Za-z0-9$%.{{+/_-]",
 )
 _OTHERS = scan(
     known("private_key", r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)"),

@@ -45,6 +45,7 @@ class Scan(msgspec.Struct, frozen=True):
     alternatives: tuple[Alternative, ...]
     pattern: Any  # a compiled re2 object
     first: Any = None  # likewise
+    hint: str = ""  # a simpler pattern that every match holds; for a survey of all scans at once
     disjoint: bool = False  # a match is a whole run: what its check leaves of it is none of ours
 
 
@@ -70,11 +71,12 @@ def known(kind: str, pattern: str, check: Check = always, confidence: float = 0.
     return Alternative(frozenset({kind}), pattern, read)
 
 
-def scan(*alternatives: Alternative, first: str = "", disjoint: bool = False) -> Scan:
+def scan(*alternatives: Alternative, first: str = "", hint: str = "", disjoint: bool = False) -> Scan:
     return Scan(
         alternatives,
         either(*(alternative.pattern for alternative in alternatives)),
         re2.compile(first) if first else None,
+        hint or first,
         disjoint,
     )
 

@@ -1,0 +1,1 @@
+"""The bundled recogniser of person names, street addresses, places and organisations."""
