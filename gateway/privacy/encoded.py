@@ -1,7 +1,7 @@
 """What stands encoded in a text, decoded once: percent, HTML entities, JSON escapes, base64 and hex.
 
 Escapes are undone where they stand, and the text around them stays; so an identifier is whole again
-of which only a part was escaped. A token of base64 or hex becomes a line of its own. Places in the
+of which only a part was escaped. A token of base64 or hex becomes a paragraph of its own. Places in the
 decoded text lead back to the text it came from: exactly, or to the whole run of escapes or token.
 """
 
@@ -95,14 +95,20 @@ def _plain(escapes: bytes) -> str:
 
 
 def _tokens(raw: bytes) -> Iterator[_Part]:
-    """What tokens of base64 or hex hide, each as a line."""
+    """What tokens of base64 or hex hide, each as a paragraph: lines next to each other would be one token."""
     for match in _BASE64.finditer(raw):
         token = match.group()
-        texts = [_readable(_from_base64(token))]
-        if _HEX.fullmatch(token) and len(token) % 2 == 0:
-            texts.append(_readable(binascii.unhexlify(token)))
-        for text in filter(None, texts):
-            yield text + "\n", match.start(), match.end(), False
+        for text in filter(None, map(_readable, (_from_base64(token), *_from_hex(token)))):
+            yield text + "\n\n", match.start(), match.end(), False
+
+
+def _from_hex(token: bytes) -> Iterator[bytes]:
+    """The bytes of each line of hex in `token`, after 0x too, and of all lines in one piece."""
+    runs = _HEX.findall(token)
+    if len(runs) > 1:
+        runs.append(b"".join(runs))
+    for run in runs:
+        yield binascii.unhexlify(run[: len(run) & ~1])
 
 
 def _from_base64(token: bytes) -> bytes:

@@ -300,7 +300,7 @@ class Arena:
         news = self.news_outside()
         assert not news, f"{len(news)} bytes of a request with {canary.kind} went outside"
         if answer.status == 200:
-            assert answer.headers["x-headgate-privacy-class"] in ("confidential", "restricted")
+            assert answer.headers["x-headgate-privacy-class"] in ("confidential", "restricted"), canary.kind
             assert answer.headers["x-headgate-backend"] in ("home", "spare")
         else:
             assert answer.status >= 400

@@ -169,6 +169,10 @@ DISGUISES: Mapping[str, Disguise] = {
     "lines in JSON in a string": Disguise(lambda text: _in_json(f"one\n{text}\ntwo")),
     "full width in JSON in a string": Disguise(_both(_full_width, _in_json)),
     "zero-width in JSON in a string": Disguise(_both(_between("\u200b"), _in_json)),
+    "hexadecimal in lines": Disguise(
+        lambda text: "\n".join(textwrap.wrap(_padded(text).encode().hex(), 64)), EVERY - {"es_nie"}
+    ),
+    "JSON escapes in JSON in a string": Disguise(_both(_json_string, _in_json)),
     "base64 lines in JSON in a string": Disguise(
         _both(_padded, lambda text: base64.encodebytes(text.encode()).decode(), _in_json),
         EVERY - {"es_nie"},  # which is so short that one line has all of it
@@ -201,7 +205,8 @@ def _gaps() -> dict[str, Gap]:
         **dict.fromkeys(
             ["hexadecimal", "base64 of hexadecimal"], Gap("too short", at_times=frozenset({"es_nie"}))
         ),
-        "hexadecimal with 0x": Gap("0x is part of no token", EVERY - {"aws_key"}),
+        "hexadecimal with 0x": Gap("too short", frozenset({"es_nie"})),
+        "JSON escapes in JSON in a string": Gap("an escaped backslash hides an escape", EVERY),
         "hexadecimal in pairs": Gap(pairs, PAIRED, EVERY - PAIRED - {"us_ssn"}),
         "base64 lines in JSON in a string": Gap("an escaped line end parts the lines of base64", EVERY),
         "base64 of UTF-16, little end first": Gap("UTF-16 is read where its byte order is marked", EVERY),

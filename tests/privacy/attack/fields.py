@@ -166,7 +166,6 @@ CHAT: Mapping[str, Callable[[str], Body]] = {
     "a message and a tool result": lambda s: chat(
         said(halves(s)[0]), said(halves(s)[1], "tool", tool_call_id="c")
     ),
-    "a list": lambda s: chat(metadata={"number": [*halves(s)]}),
     "one character a part": lambda s: chat(said(texts(s))),
 }
 OTHERS: Mapping[str, Field] = {
@@ -302,6 +301,12 @@ GAPS: Mapping[str, tuple[Field, str]] = {
             "chat/completions",
             lambda s: chat(metadata=dict([halves(s)])),
             "keys and values are texts of their own",
+        ),
+        (
+            "a list",
+            "chat/completions",
+            lambda s: chat(metadata={"number": [*halves(s)]}),
+            "only turns are joined",
         ),
     )
 }

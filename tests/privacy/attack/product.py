@@ -67,10 +67,14 @@ class Case(NamedTuple):
         return canary(self.kind, "/".join(map(str, self)))
 
 
-# A line end in a string of JSON within JSON is written as an escape, which parts the lines of base64.
+# In a string of JSON within JSON the escapes are themselves escaped, and line ends are escapes.
 NOT_TOGETHER = frozenset(
     product(
-        ("tool call arguments", "second tool call", "response: function call arguments"), ("base64 in lines",)
+        ("tool call arguments", "second tool call", "response: function call arguments"),
+        (
+            *("base64 in lines", "hexadecimal in lines", "JSON escapes", "backslash x"),
+            *("full width in JSON in a string", "zero-width in JSON in a string"),
+        ),
     )
 )
 

@@ -52,5 +52,5 @@ def test_not_seen_through(shipped: Arena, disguise: str, kind: str) -> None:
     ],
 )
 def test_not_put_together(shipped: Arena, place: str) -> None:
-    """A card in pieces that nothing joins: move the place to FIELDS when this passes."""
-    assert classed(shipped, GAPS[place][0], canary("payment_card", 1).text) == "restricted"
+    """An IBAN in pieces that nothing joins: move the place to FIELDS when this passes."""
+    assert classed(shipped, GAPS[place][0], canary("iban", 1).text) == "restricted"
