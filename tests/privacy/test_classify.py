@@ -19,6 +19,7 @@ from gateway.errors import BadRequest
 from gateway.privacy import content
 from gateway.privacy.classify import Classifier, strings_of
 from gateway.privacy.detect import Finding, StructuredDetector
+from gateway.privacy.workers import Workers
 from gateway.types import Classification
 from router_policies.privacy import DEFAULT_SCALE, scale_of
 from router_policies.types import PrivacyClass
@@ -330,7 +331,7 @@ async def test_raising(failure: Exception, linear: bool) -> None:
 
 async def test_ending_the_thread() -> None:
     """A detector that calls exit in its thread ends neither the thread nor the process."""
-    classifier = Classifier([Stub(SystemExit(SENTINEL), linear=False)], threads=1)
+    classifier = Classifier([Stub(SystemExit(SENTINEL), linear=False)], workers=Workers(1))
     for _ in range(3):
         result = await classifier.classify("text", floor=PUBLIC)
         assert (result.privacy, result.reason) == (
@@ -394,7 +395,7 @@ async def test_hanging() -> None:
 async def test_all_threads_stuck() -> None:
     """When every thread hangs, the answer is there at once; when one comes back, so does the detector."""
     hanging = Hanging()
-    classifier = Classifier([hanging], deadline_s=0.05, threads=1)
+    classifier = Classifier([hanging], deadline_s=0.05, workers=Workers(1))
     assert "no answer" in (await classifier.classify("text", floor=PUBLIC)).reason
     classifier._deadline_s = 60.0
     stuck = await classifier.classify("text", floor=PUBLIC)
@@ -408,7 +409,7 @@ async def test_all_threads_stuck() -> None:
 async def test_a_client_that_goes_away_leaves_no_busy_thread_uncounted() -> None:
     """Cancelling a request while its detector hangs counts that thread as stuck."""
     hanging = Hanging()
-    classifier = Classifier([hanging], deadline_s=60, threads=1)
+    classifier = Classifier([hanging], deadline_s=60, workers=Workers(1))
     task = asyncio.create_task(classifier.classify("text", floor=PUBLIC))
     await asyncio.to_thread(hanging.begun.wait)
     task.cancel()
