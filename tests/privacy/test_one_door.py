@@ -45,7 +45,7 @@ ALLOWED = {
     "gateway/backends/vllm_cpu.py": "imports vLLM's own modules, in vLLM's process",
     "gateway/privacy/recogniser/process.py": "a socket pair between the gateway and its recogniser's process",
     "gateway/privacy/recogniser/worker.py": "the other end of that pair",
-    "gateway/privacy/recogniser/engines.py": "loads the library that the configuration names, in that process",
+    "gateway/privacy/recogniser/engines.py": "loads the library that is configured, in that process",
     "gateway/demo/parts.py": "the demonstration speaks to its own gateway",
     "gateway/demo/children.py": "finds a free port",
     "adapters/replica.py": "stands alone; the gateway hands it a client of the door's (fleet.py)",
