@@ -187,9 +187,12 @@ def test_no_pattern_is_super_linear(source: str) -> None:
     times = []
     for size in (4_000, 32_000):
         text = "qx" * size
-        started = time.perf_counter()
-        rules.scan(text)
-        times.append(time.perf_counter() - started)
+        rounds = []
+        for _ in range(3):
+            started = time.thread_time()  # other processes take no part in it
+            rules.scan(text)
+            rounds.append(time.thread_time() - started)
+        times.append(min(rounds))
     assert times[1] < 30 * times[0] + 0.05
 
 
