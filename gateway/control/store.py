@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, true, update
 
 from gateway.control.audit import GENESIS, Entry, Proof, canonical, digest, prove, sealed
 from gateway.control.migrations import MIGRATIONS
 from gateway.control.records import Kind, masked
 from gateway.control.tables import ANSWER, AUDIT, RECORD, VERSIONS
 from gateway.errors import ApiError, BadRequest, NotFound
-from gateway.ledger.database import open_engine, reading, writing
+from gateway.ledger.database import lock, open_engine, reading, writing
 from gateway.ledger.migrations import migrate
 
 DAY_S = 86_400
@@ -205,9 +205,7 @@ class ControlStore:
 
     def prove(self, expected: str = "") -> Proof:
         """Proves the audit log, see `audit.prove`. Raises StoreUnavailable."""
-        with reading(self._engine) as connection:
-            if connection.dialect.name == "postgresql":  # SQLite's transactions see one instant anyhow
-                connection.execution_options(isolation_level="REPEATABLE READ")
+        with reading(self._engine, one_instant=True) as connection:
             rows = connection.execute(select(RECORD.c.kind, RECORD.c.id, RECORD.c.body))
             records = {(kind, id): body for kind, id, body in rows}
             return prove(_oldest_first(connection), records, expected)
@@ -234,8 +232,7 @@ class ControlStore:
     def _changing(self, author: Author) -> Iterator["_Locked"]:
         """One writer at a time, in all processes: the chain of the audit log has one end."""
         with writing(self._engine) as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITERS})
+            lock(connection, _WRITERS)
             yield _Locked(connection, author)
 
 

@@ -1,4 +1,4 @@
-"""How the database is opened: SQLite by default, PostgreSQL by URL, and what both complain of.
+"""How the database is opened, read, written and locked: SQLite by default, PostgreSQL by URL.
 
 A transaction of a connection with the option `write` takes SQLite's lock at once.
 """
@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import ConfigError, HeadgateError
@@ -20,10 +20,15 @@ class StoreUnavailable(HeadgateError):
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """Raises StoreUnavailable."""
+def reading(engine: Engine, *, one_instant: bool = False) -> Iterator[Connection]:
+    """Whoever reads several times sees one state with `one_instant`, as every transaction of SQLite does.
+
+    Raises StoreUnavailable.
+    """
+    wants_level = one_instant and engine.dialect.name == "postgresql"
+    level = {"isolation_level": "REPEATABLE READ"} if wants_level else {}
     try:
-        with engine.connect() as connection:
+        with engine.connect().execution_options(**level) as connection:
             yield connection
     except DATABASE_DOWN as e:
         raise StoreUnavailable(short(e)) from e
@@ -37,6 +42,18 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
     except DATABASE_DOWN as e:
         raise StoreUnavailable(short(e)) from e
+
+
+def lock(connection: Connection, key: int, part: int | None = None, *, shared: bool = False) -> None:
+    """Until the transaction's end, against whoever takes the same lock; of `key`, or of one part of it.
+
+    An advisory lock of PostgreSQL's. SQLite has one writer at a time and needs none.
+    """
+    if connection.dialect.name == "postgresql":
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        keys = ":key" if part is None else "CAST(:key AS integer), CAST(:part AS integer)"
+        values = {"key": key} if part is None else {"key": key, "part": part}
+        connection.execute(text(f"SELECT {function}({keys})"), values)
 
 
 def short(error: BaseException) -> str:

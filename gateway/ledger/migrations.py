@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from gateway.errors import ConfigError
 from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
+from gateway.ledger.database import lock
 from gateway.ledger.tables import SCHEMA_VERSION
 
 _LOCK = 0x6865616467617465  # "headgate": the key of PostgreSQL's advisory lock
@@ -143,8 +144,7 @@ def migrate(
     PostgreSQL an advisory lock is taken until its end. ConfigError: the database is ahead of this program.
     """
     migrations = MIGRATIONS if migrations is None else migrations
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    lock(connection, _LOCK)
     connection.execute(text(_VERSION_TABLE.format(name=versions.name)))
     current = connection.execute(select(func.max(versions.c.version))).scalar() or 0
     newest = migrations[-1][0]

@@ -21,7 +21,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Index,
-    Integer,
     MetaData,
     Table,
     Text,
@@ -35,6 +34,7 @@ from sqlalchemy import (
 )
 
 from gateway.errors import HeadgateError
+from gateway.ledger.database import lock
 from gateway.ledger.tables import ENTRY
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,13 @@ ROLLUP_DAY = Table("rollup_day", _metadata, Column("day", BigInteger, primary_ke
 def touch(connection: Connection, days: Iterable[int]) -> None:
     """Within the transaction that adds to these days: they are read from entries again."""
     for day in sorted(days):
-        _lock(connection, "pg_advisory_xact_lock_shared", day)
+        lock(connection, _LOCK, day, shared=True)
         connection.execute(delete(ROLLUP_DAY).where(ROLLUP_DAY.c.day == day))
 
 
 def roll_up(connection: Connection, day: int, *, anew: bool = False) -> bool:
     """Sums one day within a writing transaction; False: it was done already, and not asked for `anew`."""
-    _lock(connection, "pg_advisory_xact_lock", day)
+    lock(connection, _LOCK, day)
     marked = connection.execute(select(ROLLUP_DAY).where(ROLLUP_DAY.c.day == day)).first() is not None
     if marked and not anew:
         return False
@@ -132,11 +132,6 @@ def first_started_ns(connection: Connection, backend: str) -> int | None:
         earlier = earlier.where(ENTRY.c.started_ns < day * DAY_NS)
     ns: int | None = connection.execute(earlier).scalar()
     return ns if ns is not None or day is None else day * DAY_NS
-
-
-def _lock(connection: Connection, function: str, day: int) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(getattr(func, function)(cast(_LOCK, Integer), cast(day, Integer))))
 
 
 class Rolls(Protocol):

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,10 +24,10 @@ from sqlalchemy import (
 )
 
 from gateway.errors import ConfigError, HeadgateError
-from gateway.ledger import rollups
+from gateway.ledger import database, rollups
 from gateway.ledger.budgets.bill import Bill
 from gateway.ledger.budgets.store import release
-from gateway.ledger.database import DATABASE_DOWN, StoreUnavailable, open_engine, short
+from gateway.ledger.database import StoreUnavailable
 from gateway.ledger.migrations import migrate
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
@@ -42,7 +42,7 @@ _FETCH = 1000  # rows read at a time where all of a period are
 # sizes, since a prepared statement of 100 rows takes hundreds of KB, and sqlite3 keeps one for each size.
 # SQLite before 3.32 takes 999 values in a statement.
 _PARTS = {
-    "sqlite": (100, 10, 1) if sqlite3.sqlite_version_info >= (3, 32) else (30, 5, 1),
+    "sqlite": (100, 10, 1) if sqlite3.sqlite_version_info >= (3, 32) else (999 // len(COLUMNS), 5, 1),
     "postgresql": (30, 5, 1),
 }
 # Python's own OverflowError and UnicodeEncodeError come from sqlite3 and psycopg while they bind a value.
@@ -65,12 +65,9 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet. ConfigError: the URL cannot be used, or its driver is not installed."""
-        self._engine = open_engine(url)
+        self._engine = database.open_engine(url)
         if self._engine.dialect.name not in _PARTS:
             raise ConfigError("ledger database", ["its URL must begin with sqlite or postgresql"])
-        # What reads twice sees one state, as every transaction of SQLite does.
-        postgresql = self._engine.dialect.name == "postgresql"
-        self._snapshot = {"isolation_level": "REPEATABLE READ"} if postgresql else {}
 
     def migrate(self) -> tuple[int, ...]:
         """Brings the schema up to date; see `migrations.migrate`. Raises StoreUnavailable, ConfigError."""
@@ -227,13 +224,8 @@ class Store:
         statement = f"{_insert(len(rows), marker)} RETURNING call_id"
         return list(connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows))).scalars())
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect().execution_options(**self._snapshot) as connection:
-                yield connection
-        except DATABASE_DOWN as e:
-            raise StoreUnavailable(short(e)) from e
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return database.reading(self._engine, one_instant=True)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -241,13 +233,11 @@ class Store:
 
         Raises StoreUnavailable, RowRefused.
         """
-        try:
-            with self._engine.connect().execution_options(write=True) as connection, connection.begin():
+        with database.writing(self._engine) as connection:
+            try:
                 yield connection
-        except _ROW_AT_FAULT as e:
-            raise RowRefused(f"{type(e).__name__}: {short(e)}") from e
-        except DATABASE_DOWN as e:
-            raise StoreUnavailable(short(e)) from e
+            except _ROW_AT_FAULT as e:
+                raise RowRefused(f"{type(e).__name__}: {database.short(e)}") from e
 
 
 def _parted(rows: Sequence[Row], sizes: Sequence[int]) -> Iterator[Sequence[Row]]:

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from gateway.ledger.budgets.budget import Budget, Scope, Window
+from gateway.ledger.database import lock
 
 _LOCK = 0x6275646765747300  # "budgets": the key of PostgreSQL's advisory lock
 
@@ -66,7 +67,7 @@ def open_window(connection: Connection, budget: Budget, window: Window) -> Stand
     found = standing(connection, budget, window)
     if found is not None:
         return found
-    _lock(connection, exclusive=True)
+    lock(connection, _LOCK)
     found = standing(connection, budget, window)  # another process may have been first
     if found is not None:
         return found
@@ -116,7 +117,7 @@ def charge(connection: Connection, holder: str, charges: Iterable[Charge]) -> No
     A window that is not there yet will find the entries when it is created. Where there is no lease any more
     (its process was gone for longer than it lasts) only `spent` grows.
     """
-    _lock(connection, exclusive=False)
+    lock(connection, _LOCK, shared=True)
     for found in _summed(charges):
         leased = _lessen(connection, found.budget, found.start_ns, holder, found.cost_nano)
         _move(
@@ -216,9 +217,3 @@ def _carried(connection: Connection, budget: Budget, window: Window) -> int:
     """What the window before left over, its own carry included; nothing where there was none."""
     before = standing(connection, budget, budget.window(window.start_ns - 1))
     return 0 if before is None else max(0, before.cap_nano - before.spent_nano)
-
-
-def _lock(connection: Connection, *, exclusive: bool) -> None:
-    if connection.dialect.name == "postgresql":
-        function = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
-        connection.execute(text(f"SELECT {function}(:key)"), {"key": _LOCK})
