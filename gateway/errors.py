@@ -9,6 +9,7 @@ HeadgateError
 │   ├── NotFound           404   path, model, adapter
 │   ├── TooLarge           413
 │   ├── Denied             4xx   the policy says no
+│   ├── NotReady           503   this process does not know yet what it decides by
 │   └── UpstreamFailed     4xx/5xx: what the last backend said, after all fallbacks
 └── BackendError           one attempt failed, with its class; the pipeline decides what follows
     └── EgressRefused      the door stayed shut (invariant 1)
@@ -92,6 +93,18 @@ class TooLarge(ApiError):
 class Denied(ApiError):
     status = 403
     type = "invalid_request_error"
+
+
+class NotReady(ApiError):
+    status = 503
+
+    def __init__(self, unread: str) -> None:
+        """`unread` is what the gateway has not read yet."""
+        super().__init__(
+            f"The gateway has not read {unread}. Please try again shortly.",
+            code="not_ready",
+            headers={"retry-after": "1"},
+        )
 
 
 class UpstreamFailed(ApiError):

@@ -17,8 +17,7 @@ Errors leave as ApiError; the data plane renders them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -89,12 +88,13 @@ class Pipeline:
         check_model(principal, request.model)
         classifier = self._classifier_of(principal.team)
         asked = (*incoming.privacy, *request.asked_privacy)
-        own = await classifier.classify(
-            request.body,
-            floor=principal.privacy_floor,
-            asked=asked,
-            may_lower=principal.may_lower_privacy,
-        )
+
+        def classify(body: object) -> Awaitable[Classification]:
+            return classifier.classify(
+                body, floor=principal.privacy_floor, asked=asked, may_lower=principal.may_lower_privacy
+            )
+
+        own = await classify(request.body)
         if incoming.session is None and request.previous is None:
             recalled = Recalled(classification=own)
         else:
@@ -104,13 +104,7 @@ class Pipeline:
         policy = self._policy(incoming.call_id, principal.key_id)
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
-            classify = partial(
-                classifier.classify,
-                floor=principal.privacy_floor,
-                asked=asked,
-                may_lower=principal.may_lower_privacy,
-            )
-            request = replace(request, masked=await mask(request.body, own, classify))
+            request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
         verdict = decide(policy, facts, self._snapshot())
@@ -154,7 +148,7 @@ class Pipeline:
         masked = replace(
             outgoing,
             content=content_of(replace(request, body=request.masked.body)),
-            privacy=max(request.masked.privacy, recalled.past),
+            privacy=request.masked.privacy,
         )
         return replace(outgoing, masked=masked)
 
@@ -222,7 +216,7 @@ def _facts(incoming: Incoming, request: Request, principal: Principal, recalled:
         prompt_tokens=estimate_prompt_tokens(request.size),
         privacy=recalled.classification.privacy,
         holder=recalled.holder,
-        masked=max(request.masked.privacy, recalled.past) if request.masked else None,
+        masked=request.masked.privacy if request.masked else None,
         masked_kinds=request.masked.vault.kinds() if request.masked else {},
     )
 

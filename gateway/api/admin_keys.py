@@ -19,6 +19,7 @@ from gateway.api.desk import (
     paged,
     posting,
     reading,
+    removed,
     tagged,
     viewed,
 )
@@ -132,11 +133,7 @@ def keys_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
     def delete_key(id: Slug, act: Changer) -> Any:
         """Delete a key; it is refused at once. To keep its name taken, disable it instead."""
 
-        def removed(changes: Transaction) -> dict[str, Any]:
-            changes.remove(_own(changes, act, id), act.if_match)
-            return {"id": id, "deleted": True}
-
-        return act.carry_out(removed)
+        return act.carry_out(lambda changes: removed(changes, _own(changes, act, id), act.if_match))
 
     def _own(changes: Transaction, act: Acting, id: str) -> Stored:
         """The key, if it is one that `act` may change."""

@@ -17,6 +17,7 @@ from gateway.api.desk import (
     changing,
     paged,
     reading,
+    removed,
     tagged,
     viewed,
 )
@@ -69,7 +70,7 @@ def privacy_router(desk: Desk) -> APIRouter:
     @router.delete("/dictionaries/{id}", response_model=Removed)
     def delete_dictionary(id: RuleName, act: Changer) -> Any:
         """Delete a dictionary."""
-        return act.carry_out(lambda changes: _removed(changes, Kind.DICTIONARY, id, act.if_match))
+        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.DICTIONARY, id), act.if_match))
 
     @router.get("/patterns", response_model=Page[PatternView])
     def list_patterns(_: Reader, after: After = "", limit: Limit = 50, team: OfTeam = "") -> Any:
@@ -94,7 +95,7 @@ def privacy_router(desk: Desk) -> APIRouter:
     @router.delete("/patterns/{id}", response_model=Removed)
     def delete_pattern(id: RuleName, act: Changer) -> Any:
         """Delete a pattern."""
-        return act.carry_out(lambda changes: _removed(changes, Kind.PATTERN, id, act.if_match))
+        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.PATTERN, id), act.if_match))
 
     return router
 
@@ -118,8 +119,3 @@ def _put(changes: Transaction, kind: Kind, id: str, asked: Record, if_match: str
     if before is None and if_match:
         changes.get(kind, id)  # raises NotFound: there is none that could be the expected version
     return changes.create(kind, id, body) if before is None else changes.replace(before, body, if_match)
-
-
-def _removed(changes: Transaction, kind: Kind, id: str, if_match: str) -> dict[str, Any]:
-    changes.remove(changes.get(kind, id), if_match)
-    return {"id": id, "deleted": True}

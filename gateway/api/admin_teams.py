@@ -18,6 +18,7 @@ from gateway.api.desk import (
     paged,
     posting,
     reading,
+    removed,
     tagged,
     viewed,
 )
@@ -80,14 +81,13 @@ def teams_router(desk: Desk) -> APIRouter:
     def delete_team(id: Slug, act: Changer) -> Any:
         """Delete a team that has neither keys nor projects."""
 
-        def removed(changes: Transaction) -> dict[str, Any]:
+        def unused(changes: Transaction) -> dict[str, Any]:
             for kind in (Kind.KEY, Kind.PROJECT):
                 if changes.has_of_team(kind, id):
                     raise Conflict(f"The team {id!r} still has a {kind.value}.", code="team_in_use")
-            changes.remove(changes.get(Kind.TEAM, id), act.if_match)
-            return {"id": id, "deleted": True}
+            return removed(changes, changes.get(Kind.TEAM, id), act.if_match)
 
-        return act.carry_out(removed)
+        return act.carry_out(unused)
 
     return router
 
@@ -138,13 +138,12 @@ def projects_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
     def delete_project(id: Slug, act: Changer) -> Any:
         """Delete a project that has no keys."""
 
-        def removed(changes: Transaction) -> dict[str, Any]:
+        def unused(changes: Transaction) -> dict[str, Any]:
             if changes.holds(Kind.KEY, "project", id):
                 raise Conflict(f"The project {id!r} still has a key.", code="project_in_use")
-            changes.remove(changes.get(Kind.PROJECT, id), act.if_match)
-            return {"id": id, "deleted": True}
+            return removed(changes, changes.get(Kind.PROJECT, id), act.if_match)
 
-        return act.carry_out(removed)
+        return act.carry_out(unused)
 
     return router
 

@@ -190,6 +190,12 @@ def posting(desk: Desk) -> Callable[..., Awaitable[Acting]]:
     return post
 
 
+def removed(changes: Transaction, before: Stored, if_match: str) -> dict[str, Any]:
+    """Deletes a record; the answer to that."""
+    changes.remove(before, if_match)
+    return {"id": before.id, "deleted": True}
+
+
 def viewed(stored: Stored) -> dict[str, Any]:
     """A record as `/admin` shows it. What its view's model does not name is left out there."""
     about = {"id": stored.id, "version": stored.version}

@@ -14,7 +14,7 @@ from gateway.control.audit import canonical, digest
 from gateway.control.records import ROLLOUT_ID, Kind, PolicyVersion, Rollout
 from gateway.control.state import ControlState, record_of
 from gateway.control.store import Conflict, Stored, Transaction
-from gateway.errors import ApiError, BadRequest
+from gateway.errors import ApiError, BadRequest, NotReady
 from router_policies.cases import parse_cases, run_cases
 from router_policies.compiled import CompiledPolicy
 from router_policies.errors import PolicyError
@@ -52,15 +52,10 @@ class Policies:
         self._compiled: dict[str, CompiledPolicy] = {}  # by the version's hash
 
     def __call__(self, call_id: str, key_id: str) -> CompiledPolicy:
-        """Raises ApiError 503 while nobody knows whether the file's policy is the one in force."""
+        """Raises NotReady while nobody knows whether the file's policy is the one in force."""
         in_force = self._in_force
         if in_force is None:
-            raise ApiError(
-                "The gateway has not read which policy is in force. Please try again shortly.",
-                status=503,
-                code="not_ready",
-                headers={"retry-after": "1"},
-            )
+            raise NotReady("which policy is in force")
         return in_force.choose(call_id, key_id)
 
     @property

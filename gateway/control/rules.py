@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.control.records import Dictionary, Pattern
 from gateway.control.state import ControlState
-from gateway.errors import ApiError, ConfigError
+from gateway.errors import ConfigError, NotReady
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import Detector
 from gateway.privacy.rules import CustomPattern, RuleDetector, Rules
@@ -27,15 +27,10 @@ class Classifiers:
         self._read: tuple[Mapping[str, Dictionary], Mapping[str, Pattern]] = ({}, {})
 
     def __call__(self, team: str) -> Classifier:
-        """Raises ApiError 503 while nobody knows the rules: without them a class could come out too low."""
+        """Raises NotReady while nobody knows the rules: without them a class could come out too low."""
         found = self._by_team.get(team) or self._by_team.get(EVERYBODY)
         if found is None:
-            raise ApiError(
-                "The gateway has not read its privacy rules. Please try again shortly.",
-                status=503,
-                code="not_ready",
-                headers={"retry-after": "1"},
-            )
+            raise NotReady("its privacy rules")
         return found
 
     @property

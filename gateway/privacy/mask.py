@@ -54,8 +54,16 @@ class _Span(NamedTuple):
     privacy: PrivacyClass
 
 
-async def mask(body: dict[str, Any], found: Classification, classify: Classify) -> Masked | None:
-    """`body`, of which `classify` found `found`, with all placeholders that are possible; None: none is."""
+async def mask(
+    body: dict[str, Any],
+    found: Classification,
+    classify: Classify,
+    past: PrivacyClass = PrivacyClass.PUBLIC,
+) -> Masked | None:
+    """`body`, of which `classify` found `found`, with all placeholders that are possible; None: none is.
+
+    `past` is the class of what went before, which no placeholder takes away.
+    """
     try:
         content = read(body)
         vault = Vault("\n".join(content.strings))
@@ -67,7 +75,9 @@ async def mask(body: dict[str, Any], found: Classification, classify: Classify) 
             content, found = read(body), await classify(body)
     except (Unreadable, NoCodeLeft):
         return None
-    return Masked(body=body, privacy=_left(content, found, vault), vault=vault) if len(vault) else None
+    if not len(vault):
+        return None
+    return Masked(body=body, privacy=max(_left(content, found, vault), past), vault=vault)
 
 
 def _left(content: Content, found: Classification, vault: Vault) -> PrivacyClass:
