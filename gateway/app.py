@@ -22,10 +22,10 @@ from gateway.admission import Keys
 from gateway.api import admin, errors
 from gateway.api.auth import Right, any_key
 from gateway.api.body_limit import BodyLimit
+from gateway.api.decisions import decisions_router
 from gateway.api.desk import REFUSALS, Desk, reading
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
-from gateway.api.privacy import privacy_router
 from gateway.api.reports import reports_router
 from gateway.backends.base import Backend
 from gateway.backends.cloud_providers import origin
@@ -228,7 +228,7 @@ def build_app(
     api.include_router(admin.admin_router(desk, fleet))
     spent = FinanceDesk(ledger.store, settings)
     api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
-    decisions = privacy_router(reading(desk), ledger.store, keyring, settings.scale)
+    decisions = decisions_router(reading(desk), ledger.store, keyring, settings.scale)
     api.include_router(decisions, responses=REFUSALS)
     return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 

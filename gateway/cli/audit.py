@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gateway.cli.serve import ConfigOption
 from gateway.cli.since import read_since
+from gateway.finance.periods import to_ns
 from gateway.ledger.store import Store
 from gateway.privacy.audit import Audit
 from gateway.privacy.audit import audit as audit_rows
@@ -44,7 +45,7 @@ def audit(
     keys = known_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
     store = Store(settings.database_url)
     store.migrate()
-    found = audit_rows(store.rows(_ns(start), _ns(end), label), keys, settings.scale)
+    found = audit_rows(store.rows(to_ns(start), to_ns(end), label), keys, settings.scale)
     store.close()
     if as_json:
         period = {"since": start.isoformat(), "until": end.isoformat(), "class": label}
@@ -60,10 +61,6 @@ def read_class(text: str, scale: Scale) -> str:
         return scale.parse(text).label
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--class") from error
-
-
-def _ns(moment: datetime) -> int:
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def _print(found: Audit, start: datetime, end: datetime) -> None:

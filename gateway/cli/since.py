@@ -1,19 +1,19 @@
 """`--since` of several commands: a date, or a span back from now."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import typer
 
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+from gateway.finance.periods import UNITS, before
 
 
 def read_since(text: str, now: datetime) -> datetime:
     """A span back from `now`, or a date of UTC. Raises typer.BadParameter."""
     try:
-        if text[-1:] in _UNITS:
-            return now - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        if text[-1:] in UNITS:
+            return before(now, text)
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise typer.BadParameter(
             f"{text!r} is neither 30d, 12h, 2w nor a date", param_hint="--since"
         ) from error

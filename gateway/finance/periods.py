@@ -10,7 +10,7 @@ import msgspec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SPAN = re.compile(r"(\d+)([hdw])")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Each(StrEnum):
@@ -62,15 +62,21 @@ def read_period(text: str, tz: ZoneInfo, now: datetime) -> Period:
 
     Raises ValueError.
     """
-    if span := _SPAN.fullmatch(text):
-        return Period(
-            label=f"last {text}", since=now - timedelta(**{_UNITS[span[2]]: int(span[1])}), until=now
-        )
+    if _SPAN.fullmatch(text):
+        return Period(label=f"last {text}", since=before(now, text), until=now)
     first, dots, last = text.partition("..")
     since, until = _bounds(first)[0], _bounds(last if dots else first)[1]
     if since >= until:
         raise ValueError(f"{text!r} ends before it begins")
     return Period(label=text, since=midnight(since, tz), until=midnight(until, tz))
+
+
+def before(now: datetime, span: str) -> datetime:
+    """30d, 12h or 2w before `now`. Raises ValueError."""
+    try:
+        return now - timedelta(**{UNITS[span[-1:]]: int(span[:-1])})
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"{span!r} is no span; write 30d, 12h or 2w") from error
 
 
 def cut(period: Period, each: Each, tz: ZoneInfo) -> Iterator[Period]:

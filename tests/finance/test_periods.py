@@ -63,6 +63,12 @@ def test_what_is_no_period_is_refused(text: str) -> None:
         read_period(text, zone("UTC"), NOW)
 
 
+def test_a_span_longer_than_time_is_refused() -> None:
+    """No calendar reaches back so far: that is the client's mistake, not a fault of ours."""
+    with pytest.raises(ValueError, match="is no span"):
+        read_period("9999999999d", zone("UTC"), NOW)
+
+
 @pytest.mark.parametrize("name", ["", "Mars/Base", "../etc/passwd", "Europe"])
 def test_what_is_no_zone_is_refused(name: str) -> None:
     """Neither a path nor a continent."""

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 
 from gateway.errors import BadRequest
+from gateway.finance.periods import to_ns
 from gateway.ledger.store import Store
 from gateway.ledger.tables import encode, to_row
 from gateway.privacy.evidence import Keyring
@@ -33,7 +34,7 @@ _SHOWN = (
 )
 
 
-def privacy_router(
+def decisions_router(
     admit: Callable[[Request], Principal], store: Store, keys: Keyring, scale: Scale
 ) -> APIRouter:
     router = APIRouter(prefix="/admin/privacy", tags=["privacy"])
@@ -81,7 +82,7 @@ def _ns(moment: datetime | None) -> int | None:
     if not 1970 < moment.year < 2200:
         raise BadRequest("since and until lie between 1971 and 2199", code="no_such_time")
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp()) * 10**9 + aware.microsecond * 1000
+    return to_ns(aware)
 
 
 def _label(privacy: str | None, scale: Scale) -> str | None:
