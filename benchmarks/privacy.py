@@ -2,7 +2,9 @@
 
 Presidio (its pattern recognisers, no NER model, see peers/presidio.py) is installed into
 ~/.cache/headgate-bench/presidio at the first run; the two take turns, so that they are compared within
-the same minutes, in CPU time, since other processes share the cores. A type's recall is the share of
+the same minutes, in CPU time, since other processes share the cores. A pass of ours is so short that most
+of it would be spent in filling the caches that the peer's turn emptied, which no busy gateway does; so a turn
+of ours is many passes, and the first of them is shown apart. A type's recall is the share of
 its characters that findings of this type cover; precision the share of the found characters that are
 part of any labelled identifier; a document leaks when one character of a labelled identifier of the
 types compared is not covered.
@@ -33,6 +35,7 @@ from gateway.privacy.recogniser.tagger import Tagger
 from router_policies.privacy import PrivacyClass
 
 ROUNDS = 5
+PASSES = 50  # of ours in a turn, so that it lasts: the peer's one pass takes a second, one of ours 10 ms
 SHARED = Path(__file__).parents[1].resolve().parent / "shared" / "data"
 DOCUMENTS = SHARED / "privacy" / "presidio_synth.json.gz"
 OUT = Path(__file__).parent / "out" / "privacy.json"
@@ -158,10 +161,22 @@ class Presidio:
         self._child.communicate()
 
 
-def our_round(detector: Any, texts: Sequence[str]) -> tuple[float, list[list[Any]]]:
+class Turn(msgspec.Struct, frozen=True):
+    """Seconds for all documents once: in the first pass, and on the mean of all."""
+
+    first: float
+    mean: float
+    answers: list[list[Any]]
+
+
+def our_turn(detector: Any, texts: Sequence[str], passes: int = PASSES) -> Turn:
     started = time.process_time()
     answers = [detector.scan(text) for text in texts]
-    return time.process_time() - started, answers
+    first = time.process_time() - started
+    for _ in range(passes - 1):
+        for text in texts:
+            detector.scan(text)
+    return Turn(first, (time.process_time() - started) / passes, answers)
 
 
 def by_label(answers: Sequence[Sequence[Any]], kinds: dict[str, str]) -> list[list[Found]]:
@@ -174,19 +189,23 @@ def compare() -> dict[str, float]:
     plain = [document.text for document in texts]
     kib = sum(len(text.encode()) for text in plain) / 1024
     detector, presidio = StructuredDetector(), Presidio(plain)
-    our_round(detector, plain)  # the peer warms up too, see peers/presidio.py
+    our_turn(detector, plain, 1)  # the peer warms up too, see peers/presidio.py
     ours, theirs = [], []
     for _ in range(ROUNDS):
-        ours.append(our_round(detector, plain))
+        ours.append(our_turn(detector, plain))
         theirs.append(presidio.round())
     presidio.close()
-    our_us, their_us = (statistics.median(s for s, _ in rounds) / kib * 1e6 for rounds in (ours, theirs))
+    our_us = statistics.median(turn.mean for turn in ours) / kib * 1e6
+    first_us = statistics.median(turn.first for turn in ours) / kib * 1e6
+    their_us = statistics.median(seconds for seconds, _ in theirs) / kib * 1e6
+    found = ours[0].answers
     kinds = {kind: label for label, (own, _) in STRUCTURED.items() for kind in own}
     types = list(STRUCTURED)
-    us = judge(texts, by_label(ours[0][1], kinds), types)
+    us = judge(texts, by_label(found, kinds), types)
     them = judge(texts, theirs[0][1], types)
-    _print(us, them, len(texts), our_us, their_us)
-    alarms = Counter(f.kind for found in ours[0][1] for f in found if f.kind not in kinds)
+    _print(us, them, len(texts))
+    screen.print(f"µs per KiB: {our_us:.1f}, after a pause {first_us:.1f}; Presidio {their_us:.0f}")
+    alarms = Counter(f.kind for each in found for f in each if f.kind not in kinds)
     screen.print(f"headgate's findings of other kinds: {dict(alarms) or 'none'}")
     return {
         "recall_structured": us.recall(types),
@@ -198,6 +217,7 @@ def compare() -> dict[str, float]:
         "leaking_documents": us.leaking / len(texts),
         "leaking_documents_presidio": them.leaking / len(texts),
         "us_per_kib": our_us,
+        "us_per_kib_after_pause": first_us,
         "us_per_kib_presidio": their_us,
         "time_ratio_presidio": our_us / their_us,
     }
@@ -222,7 +242,7 @@ def names() -> dict[str, float]:
     return figures
 
 
-def _print(us: Score, them: Score, count: int, our_us: float, their_us: float) -> None:
+def _print(us: Score, them: Score, count: int) -> None:
     table = Table("type", "characters", "recall", "precision", "Presidio's recall", "its precision")
     for types in [*([label] for label in STRUCTURED), list(STRUCTURED)]:
         name = types[0] if len(types) == 1 else "all"
@@ -231,7 +251,6 @@ def _print(us: Score, them: Score, count: int, our_us: float, their_us: float) -
         table.add_row(name, str(labelled), *(f"{score:.3f}" for score in scores))
     screen.print(table)
     screen.print(f"documents that leak: {us.leaking} of {count}; Presidio {them.leaking}")
-    screen.print(f"µs per KiB: {our_us:.1f}; Presidio {their_us:.0f}")
 
 
 PROSE = "You are a careful assistant. Please summarise the minutes of our 3 pm meeting, as before (page 12). "

@@ -4,12 +4,14 @@ All strings count: keys and values, at any depth, and numbers too, for a card nu
 JSON integer. In document order, so that a key ("ssn") stands before its value.
 
 An identifier may be cut in two where one content part or message ends and the next begins. `turns`
-are those texts in document order: whoever joins them without anything in between sees it whole.
+are those texts in document order: whoever joins them without anything in between sees it whole. `edges`
+pairs an end with the beginning that follows it, and with the next one of the same role where others speak in
+between.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, repeat
+from itertools import accumulate, pairwise, repeat
 from typing import Any
 
 import msgspec
@@ -24,7 +26,8 @@ MAX_CHARACTERS = 32 * 1024 * 1024
 BETWEEN = "\n\n"
 
 # Keys under which the texts of a conversation stand: chat and completions, Responses, embeddings.
-_TURN_KEYS = frozenset({"content", "text", "input", "prompt"})
+_TURN_KEYS = frozenset({"content", "text", "input", "prompt", "output", "refusal"})
+_EDGE = 256  # characters on either side: half of an identifier is not longer, nor is it in most disguises
 _MEDIA = ("image", "audio", "video", "file")
 _ATTACHMENTS = frozenset(
     [*_MEDIA, *(f"input_{m}" for m in _MEDIA), *(f"{m}_url" for m in _MEDIA), "document"]
@@ -51,18 +54,25 @@ class Content(msgspec.Struct, frozen=True):
     strings: tuple[str, ...]
     turns: tuple[int, ...]  # which of the strings are texts of the conversation
     attachments: bool  # are there parts whose content is no text, or lies elsewhere?
+    edges: tuple[
+        tuple[int, int], ...
+    ] = ()  # strings of one role, others' between: where one ends, the next begins
 
     def texts(self) -> tuple[str, ...]:
-        """All strings; and the conversation in one piece, where it comes in several."""
+        """All strings; the conversation in one piece, where it comes in several; and the edges, if any."""
         everything = BETWEEN.join(self.strings)
-        return (everything, self._conversation()) if len(self.turns) > 1 else (everything,)
+        if len(self.turns) < 2:
+            return (everything,)
+        if not self.edges:
+            return everything, self._conversation()
+        return everything, self._conversation(), BETWEEN.join(self._edges())
 
     def pieces(self) -> str:
         """Each string once. Of substrings of this, joined by BETWEEN, all `texts()` can be made."""
         others = list(self.strings)
         for place in self.turns:
             others[place] = ""
-        return BETWEEN.join((self._conversation(), *others))
+        return BETWEEN.join((self._conversation(), *self._edges(), *others))
 
     def locate(self, places: Iterable[Place]) -> Iterator[tuple[int, int, int] | None]:
         """For each place in `texts()` the string that holds all of it, and where in that: [start, end).
@@ -72,15 +82,28 @@ class Content(msgspec.Struct, frozen=True):
         between = len(BETWEEN)
         apart = list(accumulate((len(string) + between for string in self.strings), initial=0))
         joined = list(accumulate((len(self.strings[turn]) for turn in self.turns), initial=0))
+        edges = list(accumulate((len(edge) + between for edge in self._edges()), initial=0))
         for place in places:
-            starts = joined if place.text else apart
+            starts = (apart, joined, edges)[place.text]
             number = bisect_right(starts, place.start) - 1
-            string = self.turns[number] if place.text else number
             start, end = place.start - starts[number], place.end - starts[number]
+            if place.text == 2:
+                before, after = self.edges[number]
+                cut, whole = min(_EDGE, len(self.strings[before])), len(self.strings[before])
+                if start < cut < end:
+                    yield None
+                    continue
+                string, shift = (before, whole - cut) if end <= cut else (after, -cut)
+                start, end = start + shift, end + shift
+            else:
+                string = self.turns[number] if place.text else number
             yield (string, start, end) if end <= len(self.strings[string]) else None
 
     def _conversation(self) -> str:
         return "".join([self.strings[place] for place in self.turns])
+
+    def _edges(self) -> list[str]:
+        return [self.strings[before][-_EDGE:] + self.strings[after][:_EDGE] for before, after in self.edges]
 
 
 def read(body: object) -> Content:
@@ -89,17 +112,35 @@ def read(body: object) -> Content:
         raise Unreadable("token ids in place of text")
     strings: list[str] = []
     turns: list[int] = []
-    attachments = _walk((body,), "", -1, strings, turns)
+    speakers: list[tuple[int, object]] = []
+    attachments = _walk((body,), "", -1, strings, turns, speakers)
     if sum(map(len, strings)) > MAX_CHARACTERS:
         raise Unreadable(f"more than {MAX_CHARACTERS} characters")
-    return Content(tuple(strings), tuple(turns), attachments or _has_data_url(strings))
+    edges = tuple(_edges(turns, speakers)) if len(turns) > 2 else ()  # two are the conversation
+    return Content(tuple(strings), tuple(turns), attachments or _has_data_url(strings), edges)
 
 
 def strings_of(body: object) -> Iterator[str]:
     """Every string and number in `body`, keys included. Raises Unreadable."""
     strings: list[str] = []
-    _walk((body,), "", -1, strings, [])
+    _walk((body,), "", -1, strings, [], [])
     return iter(strings)
+
+
+def _edges(turns: list[int], speakers: list[tuple[int, object]]) -> Iterator[tuple[int, int]]:
+    """Turns that follow each other: any two, and those of one role, but for what others say in between.
+
+    `speakers`: which turn is the first one of each message, and the message's role.
+    """
+    yield from pairwise(turns)
+    last: dict[object, int] = {}  # role -> its last turn
+    ends = [first for first, _ in speakers[1:]] + [len(turns)]
+    for (first, role), end in zip(speakers, ends, strict=False):  # there may be no speakers
+        if first == end or not isinstance(role, str):
+            continue
+        if role in last and last[role] + 1 != first:
+            yield turns[last[role]], turns[first]
+        last[role] = end - 1
 
 
 def _has_token_ids(value: object) -> bool:
@@ -109,8 +150,15 @@ def _has_token_ids(value: object) -> bool:
     return any(type(item) is int or (isinstance(item, list) and int in map(type, item)) for item in value)
 
 
-def _walk(container: Any, key: str, depth: int, strings: list[str], turns: list[int]) -> bool:
-    """Adds all strings in `container`, in document order, and the places of those that are turns.
+def _walk(
+    container: Any,
+    key: str,
+    depth: int,
+    strings: list[str],
+    turns: list[int],
+    speakers: list[tuple[int, object]],
+) -> bool:
+    """Adds all strings in `container`, in document order, the places of those that are turns, and who speaks.
 
     `key` is what `container` stands under: that of its items, when it is a list. Returns whether
     there are attachments in it. The recursion ends at MAX_DEPTH.
@@ -118,13 +166,15 @@ def _walk(container: Any, key: str, depth: int, strings: list[str], turns: list[
     if depth >= MAX_DEPTH:
         raise Unreadable(f"nested deeper than {MAX_DEPTH}")
     attachments, keyed = False, isinstance(container, dict)
+    if keyed and "role" in container:
+        speakers.append((len(turns), container["role"]))
     for name, value in container.items() if keyed else zip(repeat(key), container):
         if keyed:
             if not isinstance(name, str):
                 raise Unreadable("a key that is no string")
             strings.append(name)
         if isinstance(value, _CONTAINERS):
-            inside = _walk(value, name, depth + 1, strings, turns)
+            inside = _walk(value, name, depth + 1, strings, turns, speakers)
             attachments = attachments or inside or _is_attachment(value, not keyed and name == "content")
         elif value is not None and value is not True and value is not False:
             if name in _TURN_KEYS:

@@ -26,6 +26,9 @@ from router_policies.privacy import DEFAULT_SCALE, PrivacyClass, Scale
 MAX_LAYERS = 3
 # Text that every scan has to read.
 _EVERYTHING = "mail a@b.example, eyJa, ab12, 0x1, 1.2.3.4, call 12 34 56 78 90, pwd, dob, bic, " + "x1" * 16
+# Up to so many bytes the survey is as quick as the one pass that may save it.
+_SHORT = 256
+_SHORTEST = 4  # bytes of a finding, a link's "t.co": with fewer left there is nothing more to search
 # For all but secrets and addresses, "_" and the escaped line breaks of JSON within JSON part words.
 _ESCAPES = ((b"\\n", b"  "), (b"\\r", b"  "), (b"\\t", b"  "))
 
@@ -104,11 +107,12 @@ class StructuredDetector:
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Findings in order, none inside another of the same or a higher class. Never raises."""
-        return tuple(outermost(layered(text, self._find)))
+        found = layered(text, self._find)
+        return tuple(outermost(found) if len(found) > 1 else found)
 
     def _find(self, folded: str) -> tuple[list[Finding], bool]:
         raw = _bytes_of(folded)
-        if not MARKS.search(raw):
+        if len(raw) > _SHORT and not MARKS.search(raw):
             return [], False
         parted = _part(raw)
         places = SURVEY.matching(raw)
@@ -123,14 +127,16 @@ class StructuredDetector:
                 found += self._matches(scan, parted if is_parted else raw)
         return found, encoded
 
-    def _matches(self, scan: Scan, raw: bytes) -> Iterator[Finding]:
-        place = 0
-        while match := _next(scan, raw, place):
+    def _matches(self, scan: Scan, raw: bytes) -> list[Finding]:
+        found: list[Finding] = []
+        place, last_place = 0, len(raw) - _SHORTEST
+        while place <= last_place and (match := _next(scan, raw, place)):
             alternative, start, end = _matched(scan, match)
             place = end if scan.disjoint else match.start() + 1
             for first, last, kind, confidence in alternative.read(raw[start:end].decode("ascii")):
                 place = max(place, start + last)
-                yield Finding(start + first, start + last, kind, self._classes[kind], confidence)
+                found.append(Finding(start + first, start + last, kind, self._classes[kind], confidence))
+        return found
 
 
 def layered(

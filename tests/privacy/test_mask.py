@@ -112,6 +112,17 @@ def test_texts_are_masked_down_to_nothing(contents: list[str]) -> None:
         assert not any(secret in sent for secret in (CARD, EMAIL, "123-45-6789"))
 
 
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=3, max_size=7))
+def test_a_conversation_is_masked_where_its_values_stand(said: list[tuple[str, str]]) -> None:
+    """A value near the edge of a message is read twice, and masked in the message that holds it."""
+    body = {"messages": [{"role": role, "content": f"\n\n{text}\n\n"} for role, text in said]}
+    found, made = asyncio.run(found_and_masked(body))
+    assert (made is None) == (not found.places)
+    if made is not None:
+        assert made.privacy is PUBLIC
+        assert restored(made.body, Restorer(made.vault)) == body
+
+
 async def test_the_same_value_has_the_same_placeholder() -> None:
     """Across messages and fields; and another value has another."""
     made = await masked(chat(f"a {CARD} b", f"{CARD}, {EMAIL}", user=EMAIL))

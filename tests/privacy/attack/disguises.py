@@ -17,9 +17,6 @@ import msgspec
 from tests.privacy.attack.canaries import CASELESS, KINDS, NUMBERS
 
 EVERY = frozenset(KINDS)
-COLOURED = frozenset({"payment_card", "iban", "es_nie", "openai_key", "github_token", "aws_key"})
-PAIRED = frozenset({"payment_card", "iban", "es_nie", "br_cpf"})
-SHORT = frozenset({"payment_card", "us_ssn", "es_nie"})
 Change = Callable[[str], str]
 
 
@@ -195,25 +192,17 @@ DISGUISES: Mapping[str, Disguise] = {
 
 
 def _gaps() -> dict[str, Gap]:
-    short = Gap("base64 of less than 18 bytes is taken for a word", SHORT)
     edge = "a letter right before it"
-    pairs = "pairs of hexadecimal digits are read as numbers, not as text"
+    twice = Gap("base64 of letters in less than 18 bytes is taken for a word", frozenset({"es_nie"}))
     return {
-        **dict.fromkeys(["base64", "base64 for URLs", "base64 data URL", "base64 twice"], short),
-        **dict.fromkeys(["base64 three times", "percent of base64"], short),
-        **dict.fromkeys(["full width of base64", "zero-width in base64"], short),
+        **dict.fromkeys(["base64 twice", "base64 three times"], twice),
         **dict.fromkeys(
             ["hexadecimal", "base64 of hexadecimal"], Gap("too short", at_times=frozenset({"es_nie"}))
         ),
         "hexadecimal with 0x": Gap("too short", frozenset({"es_nie"})),
-        "JSON escapes in JSON in a string": Gap("an escaped backslash hides an escape", EVERY),
-        "hexadecimal in pairs": Gap(pairs, PAIRED, EVERY - PAIRED - {"us_ssn"}),
-        "base64 lines in JSON in a string": Gap("an escaped line end parts the lines of base64", EVERY),
-        "base64 of UTF-16, little end first": Gap("UTF-16 is read where its byte order is marked", EVERY),
         **dict.fromkeys(
             ["line ends", "Windows line ends"], Gap("no pattern reads on after a line end", NUMBERS)
         ),
-        "terminal colours": Gap(edge, COLOURED),
         "glued to words": Gap(edge, EVERY),
         "tabs": Gap("of the numbers only cards may have tabs in them", NUMBERS - {"payment_card"}),
         "slashes": Gap("dates have slashes", at_times=frozenset({"payment_card"})),

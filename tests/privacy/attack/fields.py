@@ -167,6 +167,13 @@ CHAT: Mapping[str, Callable[[str], Body]] = {
         said(halves(s)[0]), said(halves(s)[1], "tool", tool_call_id="c")
     ),
     "one character a part": lambda s: chat(said(texts(s))),
+    "two messages of one person": lambda s: chat(
+        said(halves(s)[0]), said("go on", "assistant"), said(halves(s)[1])
+    ),
+    "two messages among others": lambda s: chat(said("Card:"), *map(said, halves(s)), said("thanks")),
+    "a text and a refusal": lambda s: chat(
+        said([*texts(halves(s)[:1]), {"type": "refusal", "refusal": halves(s)[1]}], "assistant"), said("x")
+    ),
 }
 OTHERS: Mapping[str, Field] = {
     "prompt": Field("completions", lambda s: {"model": MODEL, "prompt": s}),
@@ -200,6 +207,9 @@ RESPONSES: Mapping[str, Callable[[str], Body]] = {
     ),
     "function call name": lambda s: item("function_call", call_id="c", name=s, arguments="{}"),
     "function call output": lambda s: item("function_call_output", call_id="c", output=s),
+    "two function call outputs": lambda s: response(
+        [{"type": "function_call_output", "call_id": "c", "output": half} for half in halves(s)]
+    ),
     "function call output in parts": lambda s: item(
         "function_call_output", call_id="c", output=texts([s], "input_text")
     ),
@@ -262,39 +272,10 @@ GAPS: Mapping[str, tuple[Field, str]] = {
     name: (Field(endpoint, build), reason)
     for name, endpoint, build, reason in (
         (
-            "two messages of one person",
-            "chat/completions",
-            lambda s: chat(said(halves(s)[0]), said("go on", "assistant"), said(halves(s)[1])),
-            "texts are joined in document order, not by role",
-        ),
-        (
-            "two messages among others",
-            "chat/completions",
-            lambda s: chat(said("Card:"), *map(said, halves(s)), said("thanks")),
-            "joined without a gap, so a letter before or behind it makes another word of it",
-        ),
-        (
             "two tool calls",
             "chat/completions",
             lambda s: calling(called(halves(s)[0]), called(halves(s)[1], key="call_2")),
             "arguments are no turns",
-        ),
-        (
-            "a text and a refusal",
-            "chat/completions",
-            lambda s: chat(
-                said([*texts(halves(s)[:1]), {"type": "refusal", "refusal": halves(s)[1]}], "assistant"),
-                said("x"),
-            ),
-            "a refusal is no turn",
-        ),
-        (
-            "two function call outputs",
-            "responses",
-            lambda s: response(
-                [{"type": "function_call_output", "call_id": "c", "output": half} for half in halves(s)]
-            ),
-            "outputs are no turns",
         ),
         (
             "a key and its value",
