@@ -34,7 +34,7 @@ from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
 from gateway.privacy.sessions import Recalled, Sessions
-from gateway.record import Attempt, Record, Recorder
+from gateway.record import WITHHELD, Attempt, Record, Recorder
 from gateway.replies import Reply, Restoring
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
@@ -119,6 +119,7 @@ class Pipeline:
             clock=clock,
             traceparent=incoming.traceparent,
             model_withheld=await _withholds_model(classifier, request, principal.privacy_floor, own),
+            tags=await _written_tags(classifier, facts.tags - principal.tags, principal),
             session=recalled.session,
         )
         with self._recorder.record(call, request, verdict) as record:
@@ -200,8 +201,20 @@ async def _withholds_model(
     """Whether the model's name is one of the places where detectors find something, or cannot tell."""
     if not found.findings and found.privacy <= floor:
         return False
-    in_name = await classifier.classify(request.model, floor=floor)
-    return bool(in_name.findings) or in_name.privacy > floor
+    return await _finds(classifier, request.model, floor)
+
+
+async def _written_tags(classifier: Classifier, own: frozenset[str], principal: Principal) -> frozenset[str]:
+    """The tags of the key and the client's `own`, but for those in which detectors find something."""
+    floor = principal.privacy_floor
+    if own and await _finds(classifier, list(own), floor):
+        own = frozenset([WITHHELD if await _finds(classifier, tag, floor) else tag for tag in own])
+    return principal.tags | own
+
+
+async def _finds(classifier: Classifier, text: object, floor: PrivacyClass) -> bool:
+    found = await classifier.classify(text, floor=floor)
+    return bool(found.findings) or found.privacy > floor
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:

@@ -25,7 +25,7 @@ from router_policies.types import Candidate, Decision, Denial, ErrorClass, Priva
 
 log = logging.getLogger("headgate.record")
 
-WITHHELD = "(withheld)"  # in place of a model's name that holds what detectors look for
+WITHHELD = "(withheld)"  # in place of a model's name or a tag that holds what detectors look for
 FREE = Priced(cost_nano=0, source="")
 
 
@@ -301,7 +301,7 @@ class Record:
             started_ns=self._call.started_ns,
             key_id=facts.key_id,
             team=facts.team,
-            tags=tuple(sorted(facts.tags)) if facts.tags else (),
+            tags=tuple(sorted(self._call.tags)) if self._call.tags else (),
             endpoint=facts.endpoint,
             model_asked=self._written(facts.model),
             privacy=verdict.privacy.label,

@@ -73,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     clock: float  # the same moment on time.perf_counter
     traceparent: str = ""  # the client's header, W3C Trace Context
     session: str = ""  # its key, see gateway.privacy.sessions; empty: none was named
+    tags: frozenset[str] = frozenset()  # of the facts, as they may be written down
     model_withheld: bool = False  # detectors find something in the model's name: it is not written down
 
 

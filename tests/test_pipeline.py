@@ -5,7 +5,7 @@ What happens on the wire is tested in dataplane/; here a backend is a list of wh
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -150,12 +150,22 @@ class World:
         )
 
     async def ask(
-        self, client: Client | None = None, *, content: str = "hi", key: str = "sk", **more: Any
+        self,
+        client: Client | None = None,
+        *,
+        content: str = "hi",
+        key: str = "sk",
+        tags: Collection[str] = (),
+        **more: Any,
     ) -> Client:
         body = {"model": "m", "messages": [{"role": "user", "content": content}], **more}
         client = client or Client()
         incoming = Incoming(
-            call_id="call_1", endpoint="chat/completions", body=msgspec.json.encode(body), api_key=key
+            call_id="call_1",
+            endpoint="chat/completions",
+            body=msgspec.json.encode(body),
+            api_key=key,
+            tags=frozenset(tags),
         )
         await self.pipeline.handle(incoming, client)
         return client
@@ -266,6 +276,13 @@ async def test_private_content_stays_at_home(world: World) -> None:
     assert world.asked() == ["own"]
     assert (world.row.route, world.row.privacy) == ("private", "restricted")
     assert "4111" not in msgspec.json.encode(world.row).decode()
+
+
+async def test_tags_are_written_down_without_content(world: World) -> None:
+    """A client's tag in which a detector finds something is told in the ledger, and not said."""
+    world.backends["rented"].script.append(WHOLE)
+    await world.ask(tags=["urgent", "jo@example.org"])
+    assert world.row.tags == ("(withheld)", "urgent")
 
 
 async def test_what_is_down_is_not_asked(world: World) -> None:

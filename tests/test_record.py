@@ -40,6 +40,7 @@ CALL = Call(
     classification=Classification(privacy=PrivacyClass.INTERNAL, findings={"email": 1}),
     started_ns=1,
     clock=0.0,
+    tags=frozenset({"b", "a"}),
 )
 RENTED = Candidate(backend="rented", zone="cloud", model="priced", adapter=None, permit=None)
 UNPRICED = msgspec.structs.replace(RENTED, model="nobody-knows")
