@@ -270,7 +270,7 @@ def build_classifier(
         [*detectors, *rules],
         deadline_s=privacy.deadline_s,
         scale=scale,
-        attachment_class=privacy.attachments,
+        attachment_classes={str(medium): most for medium, most in privacy.attachments.items()},
         workers=workers,
     )
 

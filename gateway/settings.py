@@ -33,7 +33,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
@@ -41,6 +41,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -98,6 +99,11 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _of_every_medium(value: object) -> object:
+    """One class stands for all."""
+    return dict.fromkeys(get_args(Medium), value) if isinstance(value, str) else value
+
+
 def _filled(value: Any) -> Any:
     # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
     if not value:
@@ -106,6 +112,7 @@ def _filled(value: Any) -> Any:
 
 
 ClassName = Annotated[PrivacyClass, PlainValidator(_class)]
+Medium = Literal["image", "audio", "video", "file", "other"]  # as in gateway.privacy.content
 Filled = AfterValidator(_filled)
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
@@ -225,7 +232,8 @@ class PrivacySettings(Part):
     scale: Annotated[tuple[Slug, ...], Filled] = SHIPPED  # all classes, lowest first
     stands_for: dict[Slug, Slug] = {}  # shipped class -> class
     classes: dict[str, ClassName] = {}  # what a detector finds -> its class, where it is not the default
-    attachments: ClassName | None = None  # images, audio, files: nothing reads them; None: confidential
+    # Nothing reads them: one class for all, or by medium; those not named are confidential.
+    attachments: Annotated[dict[Medium, ClassName], BeforeValidator(_of_every_medium)] = {}
     deadline_s: Annotated[float, Field(gt=0)] = 0.25
     recogniser: RecogniserSettings = RecogniserSettings()
     permit_s: Annotated[float, Field(gt=0)] = 600.0  # for which a request may leave after it was classified

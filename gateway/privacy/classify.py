@@ -11,12 +11,12 @@ shows what was in it. A detector that can clear a request at a glance is not ask
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.privacy.content import Unreadable, read, strings_of
+from gateway.privacy.content import ATTACHMENTS, Unreadable, read, strings_of
 from gateway.privacy.detect import Clearing, Detector, Finding, Patient
 from gateway.privacy.workers import AllStuck, Workers
 from gateway.types import Classification, Place
@@ -64,14 +64,15 @@ class Classifier:
         *,
         deadline_s: float = 0.25,
         scale: Scale = DEFAULT_SCALE,
-        attachment_class: PrivacyClass | None = None,
+        attachment_classes: Mapping[str, PrivacyClass] | None = None,
         inline_characters: int = 16 * 1024,
         workers: Workers | None = None,
     ) -> None:
         self._detectors = tuple(detectors)
         self._clearing = tuple(d for d in detectors if isinstance(d, Clearing) and d.linear)
         self._scale = scale
-        self._attachment_class = attachment_class or scale.meaning(PrivacyClass.CONFIDENTIAL)
+        unread = dict.fromkeys(ATTACHMENTS, scale.meaning(PrivacyClass.CONFIDENTIAL))
+        self._attachment_classes = {**unread, **(attachment_classes or {})}
         nothing = [_NOTHING] * len(self._detectors)
         self._floors = {floor: _Report(floor, f"floor {floor.label}") for floor in scale}
         self._clear = {floor: self._highest([self._floors[floor], *nothing]) for floor in scale}
@@ -99,7 +100,8 @@ class Classifier:
         except Unreadable as problem:
             return self._highest([*reports, _Report(_DOUBT, f"cannot be read: {problem}")])
         if content.attachments:
-            reports.append(_Report(self._attachment_class, "attachments cannot be read"))
+            unread = max(self._attachment_classes[medium] for medium in content.attachments)
+            reports.append(_Report(unread, "attachments cannot be read"))
         doubtful = self._doubtful(content.pieces())
         if not doubtful and len(reports) == 1 and not wanted:  # mostly so
             return self._clear[floor]

@@ -10,9 +10,9 @@ between.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,13 +28,16 @@ BETWEEN = "\n\n"
 # Keys under which the texts of a conversation stand: chat and completions, Responses, embeddings.
 _TURN_KEYS = frozenset({"content", "text", "input", "prompt", "output", "refusal"})
 _EDGE = 256  # characters on either side: half of an identifier is not longer, nor is it in most disguises
+OTHER = "other"  # a part of a kind that we do not know, or that passes content on
 _MEDIA = ("image", "audio", "video", "file")
-_ATTACHMENTS = frozenset(
-    [*_MEDIA, *(f"input_{m}" for m in _MEDIA), *(f"{m}_url" for m in _MEDIA), "document"]
-) | {
-    "computer_screenshot",
-    "image_generation_call",
-    "mcp",  # no content, but worse: the provider passes on what it is told, to whomever the request names
+ATTACHMENTS = (*_MEDIA, OTHER)
+# A part's "type" -> what it is.
+_ATTACHMENTS: Mapping[str, str] = {
+    **{form.format(medium): medium for medium in _MEDIA for form in ("{}", "input_{}", "{}_url")},
+    "document": "file",
+    "computer_screenshot": "image",
+    "image_generation_call": "image",
+    "mcp": OTHER,  # no content, but worse: the provider passes on what it is told, to whom the request names
 }
 # Parts of a message that are nothing but strings. Whatever else comes cannot be read.
 _READABLE = frozenset(
@@ -53,7 +56,7 @@ class Content(msgspec.Struct, frozen=True):
 
     strings: tuple[str, ...]
     turns: tuple[int, ...]  # which of the strings are texts of the conversation
-    attachments: bool  # are there parts whose content is no text, or lies elsewhere?
+    attachments: frozenset[str]  # of ATTACHMENTS: parts whose content is no text, or lies elsewhere
     edges: tuple[
         tuple[int, int], ...
     ] = ()  # strings of one role, others' between: where one ends, the next begins
@@ -110,21 +113,21 @@ def read(body: object) -> Content:
     """Raises Unreadable: nested or large beyond the limits, token ids for text, or no JSON at all."""
     if isinstance(body, dict) and (_has_token_ids(body.get("prompt")) or _has_token_ids(body.get("input"))):
         raise Unreadable("token ids in place of text")
-    strings: list[str] = []
-    turns: list[int] = []
-    speakers: list[tuple[int, object]] = []
-    attachments = _walk((body,), "", -1, strings, turns, speakers)
+    found = _Found([], [], [], [])
+    _walk((body,), "", -1, found)
+    strings, turns = found.strings, found.turns
     if sum(map(len, strings)) > MAX_CHARACTERS:
         raise Unreadable(f"more than {MAX_CHARACTERS} characters")
-    edges = tuple(_edges(turns, speakers)) if len(turns) > 2 else ()  # two are the conversation
-    return Content(tuple(strings), tuple(turns), attachments or _has_data_url(strings), edges)
+    attachments = frozenset([*found.attachments, *_data_urls(strings)])
+    edges = tuple(_edges(turns, found.speakers)) if len(turns) > 2 else ()  # two are the conversation
+    return Content(tuple(strings), tuple(turns), attachments, edges)
 
 
 def strings_of(body: object) -> Iterator[str]:
     """Every string and number in `body`, keys included. Raises Unreadable."""
-    strings: list[str] = []
-    _walk((body,), "", -1, strings, [], [])
-    return iter(strings)
+    found = _Found([], [], [], [])
+    _walk((body,), "", -1, found)
+    return iter(found.strings)
 
 
 def _edges(turns: list[int], speakers: list[tuple[int, object]]) -> Iterator[tuple[int, int]]:
@@ -150,37 +153,39 @@ def _has_token_ids(value: object) -> bool:
     return any(type(item) is int or (isinstance(item, list) and int in map(type, item)) for item in value)
 
 
-def _walk(
-    container: Any,
-    key: str,
-    depth: int,
-    strings: list[str],
-    turns: list[int],
-    speakers: list[tuple[int, object]],
-) -> bool:
-    """Adds all strings in `container`, in document order, the places of those that are turns, and who speaks.
+class _Found(NamedTuple):
+    """What the walk has found, in document order."""
 
-    `key` is what `container` stands under: that of its items, when it is a list. Returns whether
-    there are attachments in it. The recursion ends at MAX_DEPTH.
+    strings: list[str]
+    turns: list[int]
+    speakers: list[tuple[int, object]]  # of each message the number of its first turn, and its role
+    attachments: list[str]
+
+
+def _walk(container: Any, key: str, depth: int, found: _Found) -> None:
+    """Adds what is in `container`. `key` is what that stands under: that of its items, when it is a list.
+
+    The recursion ends at MAX_DEPTH.
     """
     if depth >= MAX_DEPTH:
         raise Unreadable(f"nested deeper than {MAX_DEPTH}")
-    attachments, keyed = False, isinstance(container, dict)
+    strings, turns, _, attachments = found
+    keyed = isinstance(container, dict)
     if keyed and "role" in container:
-        speakers.append((len(turns), container["role"]))
+        found.speakers.append((len(turns), container["role"]))
     for name, value in container.items() if keyed else zip(repeat(key), container):
         if keyed:
             if not isinstance(name, str):
                 raise Unreadable("a key that is no string")
             strings.append(name)
         if isinstance(value, _CONTAINERS):
-            inside = _walk(value, name, depth + 1, strings, turns, speakers)
-            attachments = attachments or inside or _is_attachment(value, not keyed and name == "content")
+            _walk(value, name, depth + 1, found)
+            if medium := _attachment(value, not keyed and name == "content"):
+                attachments.append(medium)
         elif value is not None and value is not True and value is not False:
             if name in _TURN_KEYS:
                 turns.append(len(strings))
             strings.append(value if isinstance(value, str) else _number(value))
-    return attachments
 
 
 def _number(value: object) -> str:
@@ -192,18 +197,18 @@ def _number(value: object) -> str:
         raise Unreadable("a number of thousands of digits") from None
 
 
-def _is_attachment(value: Any, of_a_message: bool) -> bool:
-    """An image, audio, video or file part, or a content part of a kind that we do not know."""
+def _attachment(value: Any, of_a_message: bool) -> str:
+    """What an image, audio, video or file part is, or a content part that we do not know; else nothing."""
     kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind in _READABLE:
-        return False
-    return kind in _ATTACHMENTS or of_a_message
+        return ""
+    return _ATTACHMENTS.get(kind, OTHER if of_a_message else "")
 
 
-def _has_data_url(strings: list[str]) -> bool:
-    """Whether one is a data: URL, but not of text."""
+def _data_urls(strings: list[str]) -> Iterator[str]:
+    """What data: URLs hold, but for those of text."""
     for text in [text for text in strings if text[4:5] == ":"]:
-        head = text[:10].lower()
-        if head.startswith("data:") and head != "data:text/":
-            return True
-    return False
+        head = text[:11].lower()
+        if head.startswith("data:") and not head.startswith("data:text/"):
+            medium = head[5:10]
+            yield medium if medium in _MEDIA else "file"

@@ -180,14 +180,26 @@ ATTACHMENTS = [
     {"type": "file", "file": {"file_id": "file-1"}},
     {"type": "hologram", "hologram": {}},
 ]
+PART_MEDIA = ["image", "file", "audio", "file", "other"]  # of each
 
 
 @pytest.mark.parametrize("part", ATTACHMENTS)
 async def test_attachments(part: object) -> None:
     """Parts that hold no text have the configured class, kinds that nobody has heard of too."""
     assert (await classify(chat([part]))).privacy is CONFIDENTIAL
-    result = await classify(chat([part]), attachment_class=RESTRICTED)
+    result = await classify(chat([part]), attachment_classes=dict.fromkeys(content.ATTACHMENTS, RESTRICTED))
     assert (result.privacy, result.reason) == (RESTRICTED, "attachments cannot be read")
+
+
+@pytest.mark.parametrize(("part", "medium"), list(zip(ATTACHMENTS, PART_MEDIA, strict=True)))
+async def test_attachments_by_medium(part: object, medium: str) -> None:
+    """Each medium has a class of its own; of several the highest counts."""
+    lowest = dict.fromkeys(content.ATTACHMENTS, PUBLIC)
+    assert (await classify(chat([part]), attachment_classes=lowest)).privacy is PUBLIC
+    one = {**lowest, medium: INTERNAL}
+    assert (await classify(chat([part]), attachment_classes=one)).privacy is INTERNAL
+    both = chat([part, {"type": "input_image"}])
+    assert (await classify(both, attachment_classes={**one, "image": RESTRICTED})).privacy is RESTRICTED
 
 
 @pytest.mark.parametrize(
