@@ -42,12 +42,13 @@ from gateway.control.store import ControlStore
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.finance.desk import Desk as FinanceDesk
+from gateway.finance.list_prices import price_book
 from gateway.fleet import Fleet
 from gateway.holds import Holds
 from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
+from gateway.ledger.prices import NANO_PER_USD, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
@@ -63,9 +64,9 @@ from gateway.privacy.workers import Workers
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
+from gateway.setting_parts import BudgetSettings
 from gateway.settings import (
     AnyBackend,
-    BudgetSettings,
     LitellmSettings,
     OpenAISettings,
     Settings,
@@ -127,7 +128,7 @@ def build_app(
     """Raises ConfigError, listing everything, when the configuration or its policy cannot be used."""
     catalog = build_catalog(settings)
     policy = load_policy(settings, catalog)
-    prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
+    prices = price_book(settings)
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)

@@ -18,10 +18,10 @@ from gateway.errors import ApiError
 from gateway.ledger.budgets.budget import FOREVER_NS
 from gateway.ledger.budgets.leases import Allowance, Hold, Purse, Shortage
 from gateway.ledger.charges import Charge
-from gateway.ledger.pricing import usd
+from gateway.ledger.prices import usd
 from gateway.parsing import Request
 from gateway.types import Call, Entry, Usage
-from router_policies.types import Candidate, Decision
+from router_policies.types import Decision
 
 _BYTES_PER_TOKEN = 1.5  # the fewest, see ledger/tokens.py
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -73,6 +73,11 @@ class Held:
         """`used`: the largest share that is spent or set aside of the budgets that cover the request."""
         self._holds, self._hold, self.used = holds, hold, used
 
+    @property
+    def amount_nano(self) -> int:
+        """What is set aside in hard budgets; 0 once it has settled."""
+        return self._hold.amount_nano if self._hold.allowances else 0
+
     def settle(self, entry: Entry) -> None:
         self._holds.settle(self._hold, entry)
 
@@ -111,7 +116,7 @@ class Holds:
         if not budgets:
             return None
         allowances = self._purse.allowances(budgets, call.started_ns)
-        amount = self._most(decision, request)
+        amount = self._most(call, decision, request)
         found = self._purse.hold(allowances, amount)
         if isinstance(found, Shortage):
             found = await self._wait(allowances, amount, found)
@@ -150,17 +155,20 @@ class Holds:
             if not visit.done():
                 visit.set_result(None)
 
-    def _most(self, decision: Decision, request: Request) -> int:
+    def _most(self, call: Call, decision: Decision, request: Request) -> int:
         """The most that the request may cost, in nano-dollars: twice where two may be asked at once."""
+        asked, modalities = request.body.get("service_tier"), request.body.get("modalities")
         usage = Usage(
             input_tokens=int(request.size / _BYTES_PER_TOKEN) + 1,
             output_tokens=self._most_output(decision.route, request),
+            service_tier=asked if isinstance(asked, str) else "",
         )
-        dearest = max(self._most_at(candidate, usage) for candidate in decision.candidates)
+        made = isinstance(modalities, list) and any(kind != "text" for kind in modalities)
+        dearest = max(
+            self._charges[candidate.backend].most(candidate.model, usage, call.started_ns, made=made)
+            for candidate in decision.candidates
+        )
         return dearest * (1 if decision.resilience.hedge_after_s is None else 2)
-
-    def _most_at(self, candidate: Candidate, usage: Usage) -> int:
-        return self._charges[candidate.backend].most(candidate.model, usage)
 
     def _most_output(self, route: str, request: Request) -> int:
         if request.endpoint == "embeddings":

@@ -14,7 +14,7 @@ from gateway.backends.wire import Meter, answer_id, answer_text, usage_of
 from gateway.errors import ApiError, BackendError, EgressRefused
 from gateway.holds import Held
 from gateway.ledger.charges import Charge
-from gateway.ledger.pricing import Priced, usd
+from gateway.ledger.prices import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
 from gateway.monitor.observers import Observers
@@ -60,15 +60,15 @@ class Recorder:
 class Attempt:
     """One call to one backend, which goes on until it is settled."""
 
-    __slots__ = ("_charge", "_token", "candidate", "number")
+    __slots__ = ("_charge", "_started_ns", "_token", "candidate", "number")
 
-    def __init__(self, candidate: Candidate, charge: Charge, number: int) -> None:
-        """`number` counts the attempts of one request, from 0."""
+    def __init__(self, candidate: Candidate, charge: Charge, number: int, started_ns: int) -> None:
+        """`number` counts the attempts of one request, from 0; `started_ns` is when the request began."""
         self.candidate, self._charge, self._token = candidate, charge, charge.start()
-        self.number = number
+        self.number, self._started_ns = number, started_ns
 
     def settle(self, usage: Usage) -> Priced:
-        return self._charge.finish(self._token, self.candidate.model, usage)
+        return self._charge.finish(self._token, self.candidate.model, usage, self._started_ns)
 
 
 class Record:
@@ -133,7 +133,7 @@ class Record:
         self._reached.append(_reach(candidate, sealed, self._verdict.privacy))
         self._begin(candidate, charge)
         self._latest = candidate
-        attempt = Attempt(candidate, charge, len(self._reached) - 1)
+        attempt = Attempt(candidate, charge, len(self._reached) - 1, self._call.started_ns)
         if not self._open:
             self._waiting_since = time.perf_counter()
         self._open.append(attempt)
@@ -215,9 +215,17 @@ class Record:
     # Attempts.
 
     def _begin(self, candidate: Candidate, charge: Charge) -> None:
-        """Writes down the row that stands if this process dies: what the call would cost, as an estimate."""
+        """Writes down the row that stands if this process dies: what the call would cost, as an estimate.
+
+        Where budgets are held for it, at least as much as is held: what a lost call may have cost is not
+        spent again.
+        """
         usage = self._estimated_usage()
-        lost = self._row(candidate, usage, charge.estimate(candidate.model, usage))
+        priced = charge.estimate(candidate.model, usage, self._call.started_ns)
+        held = 0 if self.held is None else self.held.amount_nano
+        if held > (priced.cost_nano or 0):
+            priced = Priced(cost_nano=held, source=f"{priced.source}, as much as was held")
+        lost = self._row(candidate, usage, priced)
         try:
             self._parts.ledger.begin(lost)
         except SpoolUnwritable as error:
@@ -343,8 +351,10 @@ class Record:
         return self._usage or Usage()
 
     def _estimated_usage(self, output_tokens: int = 0) -> Usage:
-        prompt = estimate_prompt_tokens(self._request.size)
-        return Usage(input_tokens=prompt, output_tokens=output_tokens, estimated=True)
+        """In the service tier that was asked for, since no answer names one."""
+        prompt, asked = estimate_prompt_tokens(self._request.size), self._request.body.get("service_tier")
+        tier = asked if asked in ("flex", "priority") else ""
+        return Usage(input_tokens=prompt, output_tokens=output_tokens, estimated=True, service_tier=tier)
 
     def _counted(self, body: bytes) -> Usage:
         """For a provider that gives no usage."""

@@ -35,7 +35,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
 import yaml
 from pydantic import (
@@ -52,12 +51,11 @@ from pydantic import (
 )
 
 from gateway.errors import ConfigError
+from gateway.setting_parts import BudgetSettings, CurrencySettings, PriceSettings, PriceVersions, Slug
 from router_policies.errors import did_you_mean
-from router_policies.names import SLUG
 from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
 from router_policies.types import Zone
 
-Slug = Annotated[str, Field(pattern=f"^{SLUG}$")]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
@@ -91,12 +89,6 @@ def _collector(value: str) -> str:
     if not _own_network(urlsplit(url).hostname or ""):
         raise ValueError("spans stay at home: give a loopback or private address, or localhost")
     return url
-
-
-def _time_zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError(f"unknown time zone {value!r}{did_you_mean(value, available_timezones())}")
-    return value
 
 
 def _of_every_medium(value: object) -> object:
@@ -195,35 +187,12 @@ class TeamSettings(Part):
     privacy_floor: ClassName
 
 
-class PriceSettings(Part):
-    """US dollars per million tokens."""
-
-    input: Annotated[Decimal, Field(ge=0)]
-    output: Annotated[Decimal, Field(ge=0)]
-    cached: Annotated[Decimal, Field(ge=0)] | None = None
-
-
 class RecogniserSettings(Part):
     """What finds names and addresses. All but `bundled` are extras of their own."""
 
     kind: Literal["off", "bundled", "presidio", "spacy", "gliner"] = "off"
     model: str = ""  # a path, or a name that the library knows; empty: its default
     deadline_s: Annotated[float, Field(gt=0)] = 1.0  # for all of a request; 5 ms per KiB are usual
-
-
-class BudgetSettings(Part):
-    """A cap for all requests that have every one of key, team, tag and route that is given."""
-
-    id: Slug
-    usd: Annotated[Decimal, Field(ge=0, le=9_000_000_000, decimal_places=9)]
-    per: Literal["day", "week", "month", "total"] = "month"
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
-    key: str = ""
-    team: str = ""
-    tag: str = ""
-    route: str = ""
-    hard: StrictBool = True  # refuses when it is used up; a soft one only says so
-    carry_over: StrictBool = False  # what a period leaves is added to the next
 
 
 class PrivacySettings(Part):
@@ -263,7 +232,8 @@ class Settings(Part):
     backends: Annotated[dict[Slug, AnyBackend], Filled]
     keys: Annotated[tuple[KeySettings, ...], Filled]
     teams: dict[Slug, TeamSettings] = {}  # those with a privacy floor of their own
-    prices: dict[str, PriceSettings] = {}
+    prices: dict[str, PriceVersions] = {}  # by model or provider/model; several where they are dated
+    currencies: dict[str, CurrencySettings] = {}
     budgets: tuple[BudgetSettings, ...] = ()
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
@@ -450,7 +420,7 @@ def _mappings(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[st
             yield name, value
 
 
-_PARTS: Mapping[str, type[Part]] = {
+_PARTS: Mapping[str, type[BaseModel]] = {
     "": Settings,
     "listen": Listen,
     "zones": ZoneSettings,

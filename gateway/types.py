@@ -1,6 +1,6 @@
 """Frozen values that the stages of `pipeline.py` hand on."""
 
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 
 import msgspec
 
@@ -42,7 +42,10 @@ class Classification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Meters of one call, in tokens, as the provider counted them; `estimated` when we had to."""
+    """Meters of one call, in tokens, as the provider counted them; `estimated` when we had to.
+
+    The spool and the ledger hold these by their order: new ones come last (see `ledger/tables.py`).
+    """
 
     input_tokens: int = 0  # all of the prompt, cached part included
     cached_input_tokens: int = 0  # part of input_tokens
@@ -50,6 +53,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     output_tokens: int = 0  # all of the answer, reasoning included
     reasoning_tokens: int = 0  # part of output_tokens
     estimated: bool = False
+    cache_write_1h_tokens: int = 0  # part of cache_write_tokens: kept for an hour, not five minutes
+    audio_input_tokens: int = 0  # part of input_tokens, beside the cached and written ones
+    image_input_tokens: int = 0  # the same
+    audio_output_tokens: int = 0  # part of output_tokens, beside reasoning
+    image_output_tokens: int = 0  # the same
+    service_tier: str = ""  # that the answer says served it, which is the one that is billed
 
 
 class Outcome(StrEnum):
@@ -61,6 +70,13 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # the backend broke off in mid-answer
     CLIENT_CLOSED = "client_closed"
     LOST = "lost"  # this process died in between; found in the spool afterwards
+
+
+class Resolves(IntFlag):
+    """What was unknown of a call and is known by a correction."""
+
+    PRICE = 1
+    TOKENS = 2  # they were an estimate of ours, and now are the provider's
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,3 +145,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     reached: tuple[Reach, ...] = ()  # all attempts, in order
     signed_by: str = ""  # the key's id; this and the signature are given where the row is made
     signature: str = ""
+    corrects: str = ""  # of a correction: the call; tokens and cost are what is to be added to that call's
+    resolves: int = 0  # of a correction: the flags of Resolves
+    recorded_ns: int = 0  # of a correction: when it was made; `started_ns` is the call's own

@@ -17,7 +17,7 @@ from gateway.backends.base import Source, UpstreamRequest
 from gateway.calls import Caller, Upstream
 from gateway.errors import ApiError, BackendError, EgressRefused, StreamBroken, Unauthenticated
 from gateway.ledger.charges import ByToken
-from gateway.ledger.pricing import Override, PriceBook
+from gateway.ledger.prices import Override, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import Observers
 from gateway.pipeline import Incoming, Pipeline

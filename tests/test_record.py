@@ -12,7 +12,7 @@ from gateway.backends.wire import StreamMeter
 from gateway.errors import ApiError, BackendError, Denied
 from gateway.ledger import charges as module
 from gateway.ledger.charges import ByTheHour, ByToken
-from gateway.ledger.pricing import Override, PriceBook
+from gateway.ledger.prices import Override, PriceBook
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import Observers

@@ -230,7 +230,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a name for nobody": ({"zones__Cloud 9": {"ceiling": "public"}}, "zones.Cloud 9"),
     "a negative price": (
         {"prices": {"m": {"input": -1, "output": 1}}},
-        "prices.m.input: Input should be greater",
+        "prices.m[0].input: Input should be greater",
     ),
     "a second base": (
         {"backends__more": {**GOOD["backends"]["own"], "model": "other"}},

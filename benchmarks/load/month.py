@@ -25,7 +25,7 @@ from gateway.finance.focus import Exporter
 from gateway.finance.list_prices import ListPrices
 from gateway.finance.periods import Period
 from gateway.finance.reports import chargeback
-from gateway.ledger.pricing import PriceBook
+from gateway.ledger.prices import PriceBook
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.store import Store
 from gateway.ledger.tables import COLUMNS, ENTRY, encode, to_row

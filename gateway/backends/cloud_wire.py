@@ -14,8 +14,11 @@ Json = dict[str, Any]
 _MESSAGE = ("reasoning_content", "tool_calls")  # beside role, content and refusal, which are always there
 _DELTA = ("role", "content", "refusal", "reasoning_content", "tool_calls")
 _DETAILS = {
-    "prompt_tokens_details": ("cached_tokens", "cache_write_tokens", "audio_tokens"),
-    "completion_tokens_details": ("reasoning_tokens", "audio_tokens"),
+    "prompt_tokens_details": (
+        *("cached_tokens", "cache_write_tokens", "cache_creation_token_details"),
+        *("audio_tokens", "image_tokens"),
+    ),
+    "completion_tokens_details": ("reasoning_tokens", "audio_tokens", "image_tokens"),
 }
 
 

@@ -57,7 +57,9 @@ class OpenAIWire:
 
     async def send(self, request: UpstreamRequest) -> "WireResponse":
         body = self._door.release(request.permit, request.call_id, request.model, request.content)
-        head = f"{self._prefix}{request.endpoint}{self._head}content-length: {len(body)}\r\n\r\n"
+        # The provider's own records can then be held against the ledger, call by call.
+        marks = f"x-client-request-id: {request.call_id}\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"{self._prefix}{request.endpoint}{self._head}{marks}"
         try:
             connection = await self._exchange(head.encode("latin-1") + body)
         except (OSError, HttpError) as error:

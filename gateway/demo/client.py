@@ -10,7 +10,7 @@ import msgspec
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 from gateway.demo.config import OWNED
-from gateway.ledger.pricing import NANO_PER_USD
+from gateway.ledger.prices import NANO_PER_USD
 
 MOST_TOKENS = 16
 TIMEOUT_S = 120.0

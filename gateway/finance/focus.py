@@ -6,23 +6,22 @@ our own replicas above all, the group's cost is shared out over its tokens by `_
 nano-dollars, failed attempts and dividing leave over is an Adjustment of its own. So the rows of a group sum
 to the ledger, whatever it holds.
 
-Requests of unknown price have no cost to be exported: they are left out and counted in the notes.
+Requests of unknown price have no cost to be exported: they are left out and counted in the notes. Once a
+correction prices one, its whole cost stands in the row of that correction.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from gateway.finance.focus_columns import COLUMNS
 from gateway.finance.list_prices import METERS, ListPrices, quantities
 from gateway.finance.periods import Each, Period, cut
-from gateway.finance.savings import ATTO_PER_NANO
 from gateway.finance.sheet import Sheet, Value
 from gateway.finance.tco import replicas
+from gateway.ledger.prices import ATTO_PER_NANO
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.store import Store
 from gateway.ledger.sums import GroupBy, Sums
@@ -34,23 +33,18 @@ _UTC = ZoneInfo("UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GROUPS = (
     *(GroupBy.DAY, GroupBy.TEAM, GroupBy.KEY, GroupBy.TAGS, GroupBy.MODEL, GroupBy.ADAPTER, GroupBy.ROUTE),
-    *(GroupBy.BACKEND, GroupBy.ZONE, GroupBy.PRIVACY, GroupBy.PRICE, GroupBy.UNKNOWN_PRICE),
+    *(GroupBy.BACKEND, GroupBy.ZONE, GroupBy.PRIVACY, GroupBy.PRICE, GroupBy.SERVICE_TIER),
+    *(GroupBy.UNKNOWN_PRICE, GroupBy.CORRECTION),
 )
 # How a cost by time is shared out: an answer's token is made one at a time, a cached one is only read.
-_WEIGHTS = {"input": 10, "cached": 1, "cache_write": 10, "output": 40, "reasoning": 40, "request": 0}
+_WEIGHTS = {
+    **dict.fromkeys(("input", "cache_write", "cache_write_1h", "audio_input", "image_input"), 10),
+    **dict.fromkeys(("output", "reasoning", "audio_output", "image_output"), 40),
+    **{"cached": 1, "request": 0},
+}
 _UNITS = {"request": "Requests"}
 
 Cells = dict[str, Value]
-
-
-class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """What the cost of one call turned out to be, and when that was seen. None: it had been unknown."""
-
-    entry: Entry
-    at_ns: int
-    old_nano: int | None
-    new_nano: int
-    reason: str
 
 
 class Exporter:
@@ -68,19 +62,22 @@ class Exporter:
         *,
         hourly: Mapping[str, int] | None = None,
         now: datetime | None = None,
-        corrections: Sequence[Correction] = (),
     ) -> Sheet:
-        """All charges of requests that started in `period`, by days of UTC.
+        """All charges of requests that started in `period`, by days of UTC, and what corrected them since.
 
         `hourly`: nano-dollars an hour of each replica, whose idle time until `now` is a charge too.
         Raises StoreUnavailable.
         """
-        groups = self._groups(period)
-        unpriced = sum(sums.requests for sums in groups if sums.keys[-1])
-        rows = [row for sums in groups if not sums.keys[-1] for row in self._usage(period, sums)]
+        groups = [sums for sums in self._groups(period) if sums.requests]  # none: corrections, see below
+        unpriced = sum(sums.unknown_price for sums in self._store.sums([], period.since_ns, period.until_ns))
+        rows = [row for sums in groups if not sums.keys[-2] for row in self._usage(period, sums)]
         for day in cut(period, Each.DAY, _UTC):
             rows += self._idle(day, hourly or {}, now or datetime.now(UTC))
-        rows += [self._correction(period, correction) for correction in corrections]
+        rows += [
+            self._correction(period, correction)
+            for correction in self._store.corrections(period.since_ns, period.until_ns)
+            if correction.cost_nano
+        ]
         return Sheet(
             name="focus",
             title="FOCUS 1.2",
@@ -121,10 +118,8 @@ class Exporter:
 
     def _listed(self, keys: Mapping[str, str], above: int, used: Mapping[str, int]) -> dict[str, int] | None:
         """The price book's units, if it still lists what these were priced by, for each meter used."""
-        model, backend = keys["model"], keys["backend"]
-        if self._prices.source(model, backend) != keys["price"]:
-            return None
-        units = self._prices.unit_atto(model, backend, above)
+        model, backend, service = keys["model"], keys["backend"], keys["service_tier"]
+        units = self._prices.unit_atto(model, backend, above, service=service, source=keys["price"])
         return units if units is not None and all(meter in units for meter in used) else None
 
     def _group_cells(self, period: Period, sums: Sums, keys: Mapping[str, str]) -> Cells:
@@ -154,8 +149,11 @@ class Exporter:
     def _meter_cells(self, keys: Mapping[str, str], above: int, label: str, method: str) -> Cells:
         provider = self._providers.get(keys["backend"], SELF_HOSTED)
         sku = f"{provider}/{keys['model']}/{label}"
+        service = keys["service_tier"]
         details = {"x_PriceSource": keys["price"]} | ({"x_PromptTokensAbove": above} if above else {})
+        details |= {"x_ServiceTier": service} if service else {}
         version = f"{keys['price']}>{above}" if above else keys["price"]
+        version += f" {service}" if service else ""
         return {
             "ChargeDescription": f"{label} of {keys['model']} at {provider}",
             "PricingCategory": "Standard" if method == "List" else "Other",
@@ -198,15 +196,15 @@ class Exporter:
             if rest := idle - seconds * per_second:
                 yield cells | _adjusted(rest, f"Idle time of {name} below a second, or busy beyond the clock")
 
-    def _correction(self, period: Period, correction: Correction) -> Cells:
-        entry = correction.entry
+    def _correction(self, period: Period, entry: Entry) -> Cells:
+        """What was added to a call's cost later on. One of an earlier month is a Correction to FOCUS."""
         start = _EPOCH + timedelta(days=entry.started_ns // DAY_NS)
         end = start + timedelta(days=1)
-        seen = _EPOCH + timedelta(microseconds=correction.at_ns // 1000)
-        earlier = (start.year, start.month) < (seen.year, seen.month)
-        atto = (correction.new_nano - (correction.old_nano or 0)) * ATTO_PER_NANO
+        made = _EPOCH + timedelta(microseconds=entry.recorded_ns // 1000)
+        earlier = (start.year, start.month) < (made.year, made.month)
+        atto = (entry.cost_nano or 0) * ATTO_PER_NANO
         return self._charge(max(start, period.since), min(end, period.until), entry.backend) | {
-            **_adjusted(atto, f"Correction of {entry.call_id}: {correction.reason}"),
+            **_adjusted(atto, f"Correction of {entry.corrects}: {entry.reason}"),
             "ChargeClass": "Correction" if earlier else None,
             "SubAccountId": entry.team or None,
             "SubAccountName": entry.team or None,

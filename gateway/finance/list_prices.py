@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from gateway.ledger.pricing import NANO_PER_USD, ModelPrice, Override, PriceBook
+import msgspec
+
+from gateway.errors import ConfigError
+from gateway.ledger.prices import NANO_PER_USD, ModelPrice, Override, PriceBook
+from gateway.ledger.prices.overrides import Version
+from gateway.ledger.prices.rates import METERS as TOKENS
+from gateway.ledger.prices.rates import by_meter
 from gateway.ledger.sums import Sums
 from gateway.settings import OpenAISettings, Settings, VllmSettings
 
@@ -11,11 +17,27 @@ METERS = {
     "Input Tokens": "input",
     "Cached Input Tokens": "cached",
     "Cache Write Tokens": "cache_write",
+    "Cache Write Tokens Kept 1 Hour": "cache_write_1h",
+    "Audio Input Tokens": "audio_input",
+    "Image Input Tokens": "image_input",
     "Output Tokens": "output",
     "Reasoning Tokens": "reasoning",
+    "Audio Output Tokens": "audio_output",
+    "Image Output Tokens": "image_output",
     "Requests": "request",
 }
-_WHOLE = {"cached": "input", "cache_write": "input", "reasoning": "output"}
+
+
+def price_book(settings: Settings) -> PriceBook:
+    """The bundled map under the prices of the configuration. Raises ConfigError."""
+    own = {
+        key: [msgspec.convert(found.model_dump(), Override) for found in versions]
+        for key, versions in settings.prices.items()
+    }
+    try:
+        return PriceBook.bundled(own, settings.currencies)
+    except ValueError as error:
+        raise ConfigError("prices", [str(error)]) from error
 
 
 class ListPrices:
@@ -28,37 +50,41 @@ class ListPrices:
     @classmethod
     def of(cls, settings: Settings) -> "ListPrices":
         """Raises ConfigError: there is no price map."""
-        book = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
-        return cls(book, providers_of(settings))
+        return cls(price_book(settings), providers_of(settings))
 
     def bounds(self, model: str, backend: str) -> tuple[int, ...]:
-        """Prompt lengths in tokens beyond which the model has other rates."""
-        price = self._price(model, backend)[0]
-        return () if price is None else tuple(above for above, _ in price.tiers)
+        """Prompt lengths in tokens beyond which the model has other rates, in any version of its price."""
+        prices = [version.price for version in self._versions(model, backend) if version.price]
+        schedules = [s for price in prices for s in (price, *price.services.values())]
+        return tuple(sorted({above for schedule in schedules for above, _ in schedule.tiers}))
 
     def tier(self, model: str, backend: str, above_tokens: int) -> int:
         """The model's own bound for prompts beyond `above_tokens`, which may be another model's; 0: none."""
         return max((bound for bound in self.bounds(model, backend) if bound <= above_tokens), default=0)
 
-    def unit_atto(self, model: str, backend: str, above_tokens: int) -> dict[str, int] | None:
-        """Meter -> atto-dollars, for prompts beyond `above_tokens`; None: nothing is listed."""
-        price = self._price(model, backend)[0]
-        if price is None:
+    def unit_atto(
+        self, model: str, backend: str, above_tokens: int, *, service: str = "", source: str | None = None
+    ) -> dict[str, int] | None:
+        """Meter -> atto-dollars, for prompts beyond `above_tokens`; None: nothing is listed for that service.
+
+        By the version of the price that rows call `source`; without it by the last.
+        """
+        found = self._versions(model, backend)
+        named = [v.price for v in found if source in (None, v.source)]
+        price: ModelPrice | None = named[-1] if named else None
+        schedule = None if price is None else price.schedule(service)
+        if price is None or schedule is None:
             return None
-        rates = price.rates(above_tokens + 1 if above_tokens else 0)
-        listed = {name: getattr(rates, name) for name in METERS.values() if name != "request"}
-        found = {name: rate for name, rate in listed.items() if rate is not None}
-        for part, whole in _WHOLE.items():
-            if part not in found and whole in found:
-                found[part] = found[whole]
-        return found | {"request": price.request}
+        rates = schedule.rates(above_tokens + 1 if above_tokens else 0)
+        units = {meter: rates.of(meter) for meter in TOKENS}
+        return {meter: unit for meter, unit in units.items() if unit is not None} | {"request": price.request}
 
     def source(self, model: str, backend: str) -> str:
-        """What a ledger row says that was priced by this."""
-        return self._price(model, backend)[1]
+        """What a ledger row says that is priced by this now."""
+        return self._versions(model, backend)[-1].source
 
-    def _price(self, model: str, backend: str) -> tuple[ModelPrice | None, str]:
-        return self._book._find(model, self._providers.get(backend, ""))
+    def _versions(self, model: str, backend: str) -> tuple[Version, ...]:
+        return self._book.versions(model, self._providers.get(backend, ""))
 
 
 def providers_of(settings: Settings) -> dict[str, str]:
@@ -81,12 +107,4 @@ def hourly_of(settings: Settings) -> dict[str, int]:
 
 def quantities(sums: Sums) -> dict[str, int]:
     """Meter -> units used. They sum to the group's tokens, and its requests."""
-    cached, written, thought = sums.cached_input_tokens, sums.cache_write_tokens, sums.reasoning_tokens
-    return {
-        "input": sums.input_tokens - cached - written,
-        "cached": cached,
-        "cache_write": written,
-        "output": sums.output_tokens - thought,
-        "reasoning": thought,
-        "request": sums.requests,
-    }
+    return by_meter(sums) | {"request": sums.requests}

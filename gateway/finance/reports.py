@@ -39,6 +39,8 @@ _MEANINGS = {
     "estimated": "1: the token counts are estimates of ours; 0: the provider's own.",
     "unknown_price": "1: reached a backend whose price is not known; 0: priced, or nothing to price.",
     "price": "Where the price came from.",
+    "service_tier": "Service tier that the provider billed, such as flex or priority; none: the plain one.",
+    "correction": "1: what corrections added later; 0: as the requests were first recorded.",
     "day": "Day in UTC on which the requests started.",
 }
 MEASURES = (
@@ -85,6 +87,11 @@ MEASURES = (
         meaning="Part of the input tokens that the provider wrote into its cache.",
     ),
     Column(
+        name="audio_and_image_input_tokens",
+        kind=Kind.COUNT,
+        meaning="Part of the input tokens that stood for sound or pictures.",
+    ),
+    Column(
         name="output_tokens_including_reasoning",
         kind=Kind.COUNT,
         meaning="Tokens of all answers.",
@@ -94,6 +101,11 @@ MEASURES = (
         name="reasoning_tokens",
         kind=Kind.COUNT,
         meaning="Part of the output tokens that the model thought with.",
+    ),
+    Column(
+        name="audio_and_image_output_tokens",
+        kind=Kind.COUNT,
+        meaning="Part of the output tokens that stood for sound or pictures.",
     ),
     Column(
         name=COST,
@@ -117,7 +129,7 @@ def chargeback(
         (*span_cells(part), *key_cells(by, sums.keys), *measures(sums))
         for part in parts
         for sums in _by_tag(by, store.sums(groups, part.since_ns, part.until_ns))
-        if sums.requests or not groups
+        if sums.requests or sums.cost_nano is not None or not groups
     ]
     columns = (*SPAN, *group_columns(by), *MEASURES)
     return Sheet(
@@ -219,8 +231,10 @@ def measures(sums: Sums) -> tuple[Value, ...]:
         sums.input_tokens,
         sums.cached_input_tokens,
         sums.cache_write_tokens,
+        sums.audio_input_tokens + sums.image_input_tokens,
         sums.output_tokens,
         sums.reasoning_tokens,
+        sums.audio_output_tokens + sums.image_output_tokens,
         known_cost(sums),
     )
 

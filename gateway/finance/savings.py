@@ -8,15 +8,15 @@ counterpart is left out on both sides and counted by its reason.
 from collections import defaultdict
 from collections.abc import Sequence
 
-from gateway.finance.list_prices import ListPrices
+from gateway.finance.list_prices import ListPrices, quantities
 from gateway.finance.periods import Period
 from gateway.finance.reports import ESTIMATED, NO_PRICE, group_columns, key_cells, read_groups, title
 from gateway.finance.sheet import Column, Kind, Sheet, Value, adds_up
+from gateway.ledger.prices.rates import ATTO_PER_NANO, round_nano
 from gateway.ledger.store import Store
 from gateway.ledger.sums import GroupBy, Sums
 from gateway.types import Outcome
 
-ATTO_PER_NANO = 10**9
 _WHOLE = (Outcome.OK.value, Outcome.CLIENT_CLOSED.value)
 _REASONS = {
     "refused": "requests_left_out_as_refused",
@@ -89,10 +89,12 @@ def savings(
         raise ValueError(
             f"no list price is known for {model!r} of {backend!r}: nothing can be compared with it"
         )
-    kinds = [GroupBy.OUTCOME, GroupBy.ESTIMATED, GroupBy.UNKNOWN_PRICE, GroupBy.ENDPOINT]
+    kinds = [GroupBy.OUTCOME, GroupBy.ESTIMATED, GroupBy.UNKNOWN_PRICE, GroupBy.ENDPOINT, GroupBy.CORRECTION]
     asked = [*groups, *(kind for kind in kinds if kind not in groups)]
     found: dict[tuple[str | int, ...], list[int]] = defaultdict(lambda: [0] * (3 + len(_REASONS)))
     for sums in store.sums(asked, period.since_ns, period.until_ns, prompt_bounds=bounds):
+        if not sums.requests:  # corrections: both sides take requests as they were recorded
+            continue
         cells = found[sums.keys[: len(groups)]]
         reason = _left_out(dict(zip(asked, sums.keys, strict=True)))
         if reason is not None:
@@ -113,7 +115,7 @@ def savings(
             "A counterfactual: the tokens as counted, at another model's list price. That model would count "
             "and answer otherwise, and its answers may be better or worse: read it with the held-out quality "
             "of each adapter (headgate adapter list).",
-            "Nothing is taken to be cached by the model compared with.",
+            "Nothing is taken to be cached by the model compared with. Later corrections are left out.",
             "Self-hosted cost here is that of the busy time; for idle time see headgate report hosting.",
         ),
     )
@@ -121,13 +123,9 @@ def savings(
 
 def list_atto(sums: Sums, units: dict[str, int]) -> int:
     """Atto-dollars of the group's tokens with nothing cached."""
-    said = sums.output_tokens - sums.reasoning_tokens
-    return (
-        sums.input_tokens * units.get("input", 0)
-        + said * units.get("output", 0)
-        + sums.reasoning_tokens * units.get("reasoning", 0)
-        + sums.requests * units.get("request", 0)
-    )
+    used = quantities(sums)
+    used["input"] += used.pop("cached") + used.pop("cache_write") + used.pop("cache_write_1h")
+    return sum(n * units.get(meter, 0) for meter, n in used.items())
 
 
 def _left_out(keys: dict[GroupBy, str | int]) -> str | None:
@@ -146,8 +144,3 @@ def _left_out(keys: dict[GroupBy, str | int]) -> str | None:
 def _cells(cells: list[int]) -> tuple[Value, ...]:
     cost, listed = (round_nano(atto) for atto in cells[1:3])
     return (cells[0], cost, listed, listed - cost, *cells[3:])
-
-
-def round_nano(atto: int) -> int:
-    """Nano-dollars, half up."""
-    return (atto + ATTO_PER_NANO // 2) // ATTO_PER_NANO

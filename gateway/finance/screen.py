@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gateway.finance.files import ABSENT
 from gateway.finance.sheet import Column, Kind, Sheet, Value
-from gateway.ledger.pricing import usd
+from gateway.ledger.prices import usd
 
 UNPRICED = "requests_with_unknown_price"  # a column by which an amount is known to be a lower bound
 

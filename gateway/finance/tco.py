@@ -14,8 +14,9 @@ import msgspec
 from gateway.finance.list_prices import ListPrices
 from gateway.finance.periods import Period, to_ns
 from gateway.finance.reports import ESTIMATED, NO_PRICE, title
-from gateway.finance.savings import ATTO_PER_NANO, list_atto
+from gateway.finance.savings import list_atto
 from gateway.finance.sheet import Column, Kind, Sheet, adds_up
+from gateway.ledger.prices import ATTO_PER_NANO
 from gateway.ledger.store import Store
 from gateway.ledger.sums import GroupBy, Sums
 

@@ -3,7 +3,7 @@
 import time
 from typing import Protocol
 
-from gateway.ledger.pricing import PriceBook, Priced
+from gateway.ledger.prices import PriceBook, Priced
 from gateway.ledger.selfhost import BusyMeter
 from gateway.types import Usage
 
@@ -15,14 +15,19 @@ class Charge(Protocol):
         """An attempt begins; returns the token to finish it with."""
         ...
 
-    def finish(self, token: int, model: str, usage: Usage) -> Priced: ...
+    def finish(self, token: int, model: str, usage: Usage, at_ns: int) -> Priced:
+        """`at_ns`: when the request began, which says what price holds."""
+        ...
 
-    def estimate(self, model: str, usage: Usage) -> Priced:
+    def estimate(self, model: str, usage: Usage, at_ns: int) -> Priced:
         """For the row of a call whose end nobody saw."""
         ...
 
-    def most(self, model: str, usage: Usage) -> int:
-        """Nano-dollars to hold for a call of at most this usage; 0 where its price is unknown."""
+    def most(self, model: str, usage: Usage, at_ns: int, *, made: bool = False) -> int:
+        """Nano-dollars to hold for a call of at most this usage; 0 where its price is unknown.
+
+        `made`: audio or images may be in the answer.
+        """
         ...
 
 
@@ -35,14 +40,14 @@ class ByToken:
     def start(self) -> int:
         return 0
 
-    def finish(self, token: int, model: str, usage: Usage) -> Priced:
-        return self._prices.cost(model, self._provider, usage)
+    def finish(self, token: int, model: str, usage: Usage, at_ns: int) -> Priced:
+        return self._prices.cost(model, self._provider, usage, at_ns)
 
-    def estimate(self, model: str, usage: Usage) -> Priced:
-        return self._prices.cost(model, self._provider, usage)
+    def estimate(self, model: str, usage: Usage, at_ns: int) -> Priced:
+        return self._prices.cost(model, self._provider, usage, at_ns)
 
-    def most(self, model: str, usage: Usage) -> int:
-        return self._prices.cost(model, self._provider, usage).cost_nano or 0
+    def most(self, model: str, usage: Usage, at_ns: int, *, made: bool = False) -> int:
+        return self._prices.most(model, self._provider, usage, at_ns, made=made)
 
 
 class ByTheHour:
@@ -56,12 +61,12 @@ class ByTheHour:
     def start(self) -> int:
         return self._meter.start(time.monotonic_ns())
 
-    def finish(self, token: int, model: str, usage: Usage) -> Priced:
+    def finish(self, token: int, model: str, usage: Usage, at_ns: int) -> Priced:
         return Priced(cost_nano=self._meter.finish(token, time.monotonic_ns()), source=self._meter.source)
 
-    def estimate(self, model: str, usage: Usage) -> Priced:
+    def estimate(self, model: str, usage: Usage, at_ns: int) -> Priced:
         """Unknown: the time that it took is gone with the process."""
         return Priced(cost_nano=None, source=self._meter.source)
 
-    def most(self, model: str, usage: Usage) -> int:
+    def most(self, model: str, usage: Usage, at_ns: int, *, made: bool = False) -> int:
         return self._meter.nano_per_hour * self._HELD_S // 3600

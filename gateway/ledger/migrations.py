@@ -94,6 +94,21 @@ CREATE TABLE rollup (
 )
 """
 
+_METERS_6 = (
+    "cache_write_1h_tokens BIGINT NOT NULL DEFAULT 0",
+    "audio_input_tokens BIGINT NOT NULL DEFAULT 0",
+    "image_input_tokens BIGINT NOT NULL DEFAULT 0",
+    "audio_output_tokens BIGINT NOT NULL DEFAULT 0",
+    "image_output_tokens BIGINT NOT NULL DEFAULT 0",
+    "service_tier TEXT NOT NULL DEFAULT ''",
+)
+_CORRECTION_6 = (
+    "corrects TEXT NOT NULL DEFAULT ''",
+    "resolves BIGINT NOT NULL DEFAULT 0",
+    "recorded_ns BIGINT NOT NULL DEFAULT 0",
+)
+_ROLLUP_6 = ("correction BIGINT NOT NULL DEFAULT 0", "resolves BIGINT NOT NULL DEFAULT 0")
+
 Migrations = Sequence[tuple[int, tuple[str, ...]]]  # version, statements
 
 MIGRATIONS: Migrations = (
@@ -127,6 +142,15 @@ MIGRATIONS: Migrations = (
             _ROLLUP_TABLE,
             "CREATE INDEX rollup_by_day ON rollup (day)",
             "CREATE TABLE rollup_day (day BIGINT NOT NULL PRIMARY KEY)",
+        ),
+    ),
+    (
+        6,
+        (
+            *(f"ALTER TABLE entry ADD COLUMN {column}" for column in (*_METERS_6, *_CORRECTION_6)),
+            "CREATE INDEX entry_corrects ON entry (corrects) WHERE corrects <> ''",
+            # What stands in a roll-up was summed from rows to which the defaults apply.
+            *(f"ALTER TABLE rollup ADD COLUMN {column}" for column in (*_METERS_6, *_ROLLUP_6)),
         ),
     ),
 )

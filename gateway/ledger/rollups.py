@@ -61,15 +61,29 @@ DIMENSIONS: dict[str, ColumnElement[Any]] = {
     "estimated": case((ENTRY.c.estimated, 1), else_=0),
     "unknown_price": case((and_(ENTRY.c.cost_nano.is_(None), ENTRY.c.backend != ""), 1), else_=0),
     "price": ENTRY.c.price,
+    "service_tier": ENTRY.c.service_tier,
+    "correction": case((ENTRY.c.corrects != "", 1), else_=0),
+    "resolves": ENTRY.c.resolves,
 }
 # What it sums. A cost is null where no entry of the group has one.
-METERS = ("input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+METERS = (
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cache_write_1h_tokens",
+    "audio_input_tokens",
+    "image_input_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
+)
 MEASURES: dict[str, ColumnElement[Any]] = {
     "requests": func.count(),
     **{name: func.sum(ENTRY.c[name]) for name in METERS},
     "cost_nano": func.sum(ENTRY.c.cost_nano),
 }
-_NUMBERS = ("day", "estimated", "unknown_price")
+_NUMBERS = ("day", "estimated", "unknown_price", "correction", "resolves")
 
 _metadata = MetaData()
 ROLLUP = Table(

@@ -12,7 +12,7 @@ vanishes: at any time the charges sum to at most rate × busy time, and when not
 floor or one nano-dollar less.
 """
 
-from gateway.ledger.pricing import usd
+from gateway.ledger.prices import usd
 
 GRAINS_PER_NANO = 3600 * 10**9  # ns in an hour
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -35,6 +35,8 @@ from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry
 from gateway.types import Entry
 
 __all__ = ["GroupBy", "RowRefused", "Store", "StoreUnavailable", "Sums"]
+
+Part = TypeVar("Part")
 
 _STARTED = COLUMNS.index("started_ns")
 _FETCH = 1000  # rows read at a time where all of a period are
@@ -158,7 +160,7 @@ class Store:
 
         `zone` leaves those that it was tried to reach. Raises StoreUnavailable.
         """
-        query = _chosen(select(ENTRY), since_ns, until_ns, privacy)
+        query = _chosen(select(ENTRY), since_ns, until_ns, privacy).where(ENTRY.c.corrects == "")
         if zone is not None:
             place = f'"zone":{encode(zone).decode()},'
             query = query.where(cast(ENTRY.c.reached, Text).contains(place, autoescape=True))
@@ -169,6 +171,44 @@ class Store:
         query = query.order_by(ENTRY.c.started_ns, ENTRY.c.call_id).limit(limit)
         with self._reading() as connection:
             return [to_entry(row) for row in connection.execute(query)]
+
+    def corrections(self, since_ns: int | None, until_ns: int | None) -> list[Entry]:
+        """What corrects requests of a period, by call. Raises StoreUnavailable."""
+        query = select(ENTRY).where(ENTRY.c.corrects != "", _within(since_ns, until_ns))
+        with self._reading() as connection:
+            return [to_entry(row) for row in connection.execute(query.order_by(ENTRY.c.call_id))]
+
+    def corrected(self, call_ids: Sequence[str]) -> dict[str, list[Entry]]:
+        """Requests by their ids, each with its corrections so far, in order. Raises StoreUnavailable."""
+        found: dict[str, list[Entry]] = {}
+        with self._reading() as connection:
+            for part in _parted(call_ids, (500, 50, 1)):
+                of_call = or_(ENTRY.c.call_id.in_(part), ENTRY.c.corrects.in_(part))
+                ordered = select(ENTRY).where(of_call).order_by(ENTRY.c.corrects, ENTRY.c.recorded_ns)
+                for row in connection.execute(ordered):
+                    entry = to_entry(row)
+                    found.setdefault(entry.corrects or entry.call_id, []).append(entry)
+        return found
+
+    def unpriced(self, since_ns: int | None, until_ns: int | None, after: str, limit: int) -> list[Entry]:
+        """Requests that reached a backend at a price that is unknown to this day, by call id.
+
+        Raises StoreUnavailable.
+        """
+        made = ENTRY.alias()
+        priced = select(made.c.call_id).where(
+            made.c.corrects == ENTRY.c.call_id, made.c.corrects != "", made.c.cost_nano.is_not(None)
+        )
+        query = select(ENTRY).where(
+            _within(since_ns, until_ns),
+            ENTRY.c.cost_nano.is_(None),
+            ENTRY.c.backend != "",
+            ENTRY.c.corrects == "",
+            ENTRY.c.call_id > after,
+            ~priced.exists(),
+        )
+        with self._reading() as connection:
+            return [to_entry(r) for r in connection.execute(query.order_by(ENTRY.c.call_id).limit(limit))]
 
     def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
         """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""
@@ -240,7 +280,7 @@ class Store:
                 raise RowRefused(f"{type(e).__name__}: {database.short(e)}") from e
 
 
-def _parted(rows: Sequence[Row], sizes: Sequence[int]) -> Iterator[Sequence[Row]]:
+def _parted(rows: Sequence[Part], sizes: Sequence[int]) -> Iterator[Sequence[Part]]:
     """All of `rows` in order, in parts of these sizes, which fall to one."""
     start = 0
     for size in sizes:

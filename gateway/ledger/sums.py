@@ -9,13 +9,14 @@ from sqlalchemy import ColumnElement, Label, Select, and_, case, false, func, or
 
 from gateway.ledger.rollups import DAY_NS, DIMENSIONS, METERS, ROLLUP
 from gateway.ledger.tables import ENTRY
-from gateway.types import Outcome
+from gateway.types import Outcome, Resolves
 
 Span = tuple[int, int]  # from the first, before the second
 Bounds = tuple[int | None, int | None]  # a span that may be open at either side
 Columns = Mapping[str, ColumnElement[Any]]
 
 _COUNTS = ("requests", "refused", "failed", "estimated", "unknown_price", *METERS)
+_RESOLVES = [Resolves(n) for n in range(1, 4)]
 _FAILED = (Outcome.FAILED.value, Outcome.INTERRUPTED.value, Outcome.LOST.value)
 
 
@@ -36,6 +37,8 @@ class GroupBy(StrEnum):
     ESTIMATED = "estimated"  # 1: the tokens are an estimate
     UNKNOWN_PRICE = "unknown_price"  # 1: reached a backend, and what that costs is not known
     PRICE = "price"  # where the price came from
+    SERVICE_TIER = "service_tier"  # that served it, where the provider says so
+    CORRECTION = "correction"  # 1: what corrections added to requests of the group
     DAY = "day"
 
     @property
@@ -44,7 +47,11 @@ class GroupBy(StrEnum):
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """One group of entries. `keys` are in the order asked for; a day is its number since 1970-01-01."""
+    """One group of entries. `keys` are in the order asked for; a day is its number since 1970-01-01.
+
+    A correction is no request: it adds its tokens and cost to the group of its call, and takes the call off
+    those that are estimated or of unknown price where it resolves that.
+    """
 
     keys: tuple[str | int, ...]
     above_tokens: int = 0  # the highest of the bounds asked for that the prompts exceed; 0: none of them
@@ -58,6 +65,11 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    image_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
     cost_nano: int | None  # of those with a known price; None when there is none such
 
 
@@ -122,14 +134,23 @@ def _from_entries(names: Sequence[str], spans: Sequence[Bounds], bounds: Sequenc
 
 def _counts(c: Columns, requests: Any) -> list[ColumnElement[Any]]:
     """How many requests there are, and how many of each kind; `requests`: for how many a row stands."""
+    request = c["correction"] == 0
     kinds = {
-        "requests": true(),
-        "refused": c["outcome"] == Outcome.REFUSED.value,
-        "failed": c["outcome"].in_(_FAILED),
-        "estimated": c["estimated"] == 1,
-        "unknown_price": c["unknown_price"] == 1,
+        "requests": (request, false()),
+        "refused": (and_(request, c["outcome"] == Outcome.REFUSED.value), false()),
+        "failed": (and_(request, c["outcome"].in_(_FAILED)), false()),
+        "estimated": (and_(request, c["estimated"] == 1), _resolved(c, Resolves.TOKENS)),
+        "unknown_price": (and_(request, c["unknown_price"] == 1), _resolved(c, Resolves.PRICE)),
     }
-    return [func.sum(case((kind, requests), else_=0)).label(name) for name, kind in kinds.items()]
+    return [
+        func.sum(case((counts, requests), (no_more, -requests), else_=0)).label(name)
+        for name, (counts, no_more) in kinds.items()
+    ]
+
+
+def _resolved(c: Columns, what: Resolves) -> ColumnElement[bool]:
+    """Rows of corrections that say so."""
+    return c["resolves"].in_([int(flags) for flags in _RESOLVES if what in flags])
 
 
 def _summed(

@@ -22,7 +22,7 @@ from gateway.types import Entry, Outcome, Usage
 
 Row = list[Any]
 
-_HAS_RESPONSE = text("response_id <> ''")
+_HAS_RESPONSE, _IS_CORRECTION = text("response_id <> ''"), text("corrects <> ''")
 
 
 class EntryRow(SQLModel, table=True):
@@ -35,6 +35,7 @@ class EntryRow(SQLModel, table=True):
     __table_args__ = (
         Index("entry_started", "started_ns"),
         Index("entry_response", "response_id", sqlite_where=_HAS_RESPONSE, postgresql_where=_HAS_RESPONSE),
+        Index("entry_corrects", "corrects", sqlite_where=_IS_CORRECTION, postgresql_where=_IS_CORRECTION),
     )
 
     call_id: str = Field(primary_key=True, sa_type=Text)
@@ -74,6 +75,15 @@ class EntryRow(SQLModel, table=True):
     reached: list[dict[str, Any]] = Field(sa_type=JSON)
     signed_by: str = Field(sa_type=Text)
     signature: str = Field(sa_type=Text)
+    cache_write_1h_tokens: int = Field(sa_type=BigInteger)
+    audio_input_tokens: int = Field(sa_type=BigInteger)
+    image_input_tokens: int = Field(sa_type=BigInteger)
+    audio_output_tokens: int = Field(sa_type=BigInteger)
+    image_output_tokens: int = Field(sa_type=BigInteger)
+    service_tier: str = Field(sa_type=Text)
+    corrects: str = Field(sa_type=Text)
+    resolves: int = Field(sa_type=BigInteger)
+    recorded_ns: int = Field(sa_type=BigInteger)
 
 
 class SessionRow(SQLModel, table=True):
@@ -102,10 +112,21 @@ COLUMNS = tuple(ENTRY.columns.keys())
 _FIELDS, _METERS = Entry.__struct_fields__, Usage.__struct_fields__
 _TAGS, _FINDINGS, _USAGE, _REACHED = map(_FIELDS.index, ("tags", "findings", "usage", "reached"))
 _LATER: dict[str, Any] = {  # fields that earlier payloads do not have, in order
-    "cause": "", "session": "", "response_id": "", "reached": [], "signed_by": "", "signature": ""
+    "cause": "", "session": "", "response_id": "", "reached": [], "signed_by": "", "signature": "",
+    "corrects": "", "resolves": 0, "recorded_ns": 0,
 }  # fmt: skip
+# The columns that come after the signature: the later meters, then the later fields. All at their defaults
+# they say nothing, and then the signature does not cover them.
+_FIRST_METERS = _METERS.index("estimated") + 1
+LATER_COLUMNS = COLUMNS.index("signature") + 1
+_LATER_METERS: Row = [0, 0, 0, 0, 0, ""]
+UNSAID: Row = [*_LATER_METERS, "", 0, 0]
+_LATER_VALUES: Row = list(_LATER.values())
+_LENGTHS = {len(_FIELDS) - n for n in (0, 3, len(_LATER))}  # of whole payloads, by version
+_SIGNATURE_FIELD = _FIELDS.index("signature") + 1
 _OUTCOME = COLUMNS.index("outcome")
-_USAGE_COLUMNS = slice(_USAGE, _USAGE + len(_METERS))
+_USAGE_COLUMNS = slice(_USAGE, _USAGE + _FIRST_METERS)
+_LATER_METER_COLUMNS = slice(LATER_COLUMNS, LATER_COLUMNS + len(_LATER_METERS))
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Any] | dict[str, Any]).decode
@@ -118,14 +139,15 @@ def to_row(payload: bytes) -> Row:
     """
     values = _decode(payload)
     row: Row = _by_position(values) if isinstance(values, dict) else values
-    if len(row) == len(_FIELDS) - len(_LATER):
-        row += _LATER.values()
-    if len(row) != len(_FIELDS):
+    if len(row) not in _LENGTHS:
         raise msgspec.ValidationError(f"{len(row)} fields, not {len(_FIELDS)}")
+    row += _LATER_VALUES[len(row) - len(_FIELDS) :] if len(row) < len(_FIELDS) else ()
     row[_TAGS] = encode(row[_TAGS]).decode() if row[_TAGS] else "[]"
     row[_FINDINGS] = encode(row[_FINDINGS]).decode() if row[_FINDINGS] else "{}"
     row[_REACHED] = encode(row[_REACHED]).decode() if row[_REACHED] else "[]"
-    row[_USAGE : _USAGE + 1] = row[_USAGE]
+    meters = row[_USAGE]
+    row[_SIGNATURE_FIELD:_SIGNATURE_FIELD] = meters[_FIRST_METERS:] or _LATER_METERS
+    row[_USAGE : _USAGE + 1] = meters[:_FIRST_METERS]
     if b"\\u0000" in payload:
         return [v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row]
     return row
@@ -142,13 +164,15 @@ def to_entry(row: Sequence[Any]) -> Entry:
     msgspec.ValidationError: the row is none of ours.
     """
     values = list(row)
-    values[_USAGE_COLUMNS] = [values[_USAGE_COLUMNS]]
+    later = values[_LATER_METER_COLUMNS]
+    del values[_LATER_METER_COLUMNS]
+    values[_USAGE_COLUMNS] = [values[_USAGE_COLUMNS] + later]
     return msgspec.convert(values, Entry)
 
 
 def _by_position(values: dict[str, Any]) -> Row:
     try:
-        usage = [values["usage"][name] for name in _METERS]
+        usage = [values["usage"][name] for name in _METERS[:_FIRST_METERS]]
         values = _LATER | values
         return [usage if name == "usage" else values[name] for name in _FIELDS]
     except KeyError as e:

@@ -19,8 +19,8 @@ from router_policies.privacy import PrivacyClass, Scale
 
 MOST_LISTED = 1000  # violations that are kept; all are counted
 
-_CALL, _PRIVACY, _BACKEND, _ATTEMPTS, _REACHED = map(
-    COLUMNS.index, ("call_id", "privacy", "backend", "attempts", "reached")
+_CALL, _PRIVACY, _BACKEND, _ATTEMPTS, _REACHED, _CORRECTS = map(
+    COLUMNS.index, ("call_id", "privacy", "backend", "attempts", "reached", "corrects")
 )
 _decode_reached = msgspec.json.Decoder(list[Reach]).decode
 
@@ -64,7 +64,7 @@ def audit(rows: Iterable[Row], keys: Keyring, scale: Scale) -> Audit:
     """Looks at each row of `rows`, as the store reads them back, once."""
     found = Audit()
     for row in rows:
-        found.rows += 1
+        found.rows += not row[_CORRECTS]
         for why in faults(row, keys, scale, found):
             found.count += 1
             if len(found.violations) < MOST_LISTED:
@@ -76,6 +76,8 @@ def faults(row: Row, keys: Keyring, scale: Scale, found: Audit) -> Iterator[str]
     """What is wrong with a row; what it sent is counted in `found`."""
     if fault := keys.fault(row):
         yield fault
+    if row[_CORRECTS]:  # of a call's cost, long after: by its signature it is one, and nothing left with it
+        return
     try:
         reached = _decode_reached(row[_REACHED])
     except (msgspec.MsgspecError, TypeError):

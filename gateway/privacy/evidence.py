@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.ledger.tables import COLUMNS, Row, encode
+from gateway.ledger.tables import COLUMNS, LATER_COLUMNS, UNSAID, Row, encode
 
 KEY_FILE = "audit.key"  # below the state's folder
 SHORTEST = 32  # characters of a key
@@ -105,6 +105,12 @@ def _id_of(key: str) -> str:
 
 
 def _hmac(key: bytes, row: Row) -> str:
-    """Over all columns before the signature but the times. One that comes after it alters no old one."""
+    """Over all columns before the signature but the times, and over those after it where one says something.
+
+    So a column that comes later alters no old signature, and none can be given a word afterwards.
+    """
     signed = row[: _TIMES.start] + row[_TIMES.stop : _SIGNATURE]
+    later = row[LATER_COLUMNS : LATER_COLUMNS + len(UNSAID)]
+    if later != UNSAID:
+        signed += later
     return hmac.digest(key, encode(signed), "sha256").hex()

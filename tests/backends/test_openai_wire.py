@@ -131,6 +131,7 @@ async def test_the_request_as_sent(wire: Wire, toxic: Toxic) -> None:
         "accept-encoding: identity",
         "user-agent: headgate",
         "authorization: Bearer sk-ours",
+        "x-client-request-id: call_1",
         f"content-length: {len(body)}",
     ]
 

@@ -189,6 +189,24 @@ def test_an_explicit_zero_is_not_missing(body: object, expected: Usage | None) -
 
 
 @pytest.mark.parametrize(
+    ("named", "tier"),
+    [("flex", "flex"), ("priority", "priority"), ("default", ""), (None, ""), ("a b", ""), ("x" * 99, "")],
+)
+def test_the_service_tier_is_the_answers(named: str | None, tier: str) -> None:
+    """Of a whole answer and of a stream; the plain tier, and what is no name, is empty."""
+    said = {"usage": {"prompt_tokens": 2, "completion_tokens": 1}, "service_tier": named}
+    expected = Usage(input_tokens=2, output_tokens=1, service_tier=tier)
+    assert usage_of(msgspec.json.encode(said)) == expected
+    meter = meter_for("chat/completions", strip_usage=True)
+    run(meter, [b"data: " + msgspec.json.encode(said | {"choices": []}) + b"\n\n"])
+    assert meter.usage == expected
+    responses = meter_for("responses", strip_usage=False)
+    event = {"type": "response.completed", "response": said}
+    run(responses, [b"event: response.completed\ndata: " + msgspec.json.encode(event) + b"\n\n"])
+    assert responses.usage == expected
+
+
+@pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
         (404, {"error": {"message": "no", "code": "model_not_found"}}, (ErrorClass.NOT_FOUND, "no")),

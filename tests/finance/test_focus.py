@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.finance.files import to_csv, to_parquet
-from gateway.finance.focus import Correction, Exporter
+from gateway.finance.focus import Exporter
 from gateway.finance.focus_columns import COLUMNS
 from gateway.finance.list_prices import ListPrices
 from gateway.finance.periods import Period
 from gateway.finance.sheet import Sheet
-from gateway.ledger.pricing import Override, OverrideTier, PriceBook
+from gateway.ledger.prices import Override, OverrideTier, PriceBook
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.store import Store
-from gateway.types import Outcome, Usage
+from gateway.types import Outcome, Resolves, Usage
 from tests.finance.focus_rules import CHECKS, FILE, Row, Rules
 from tests.ledger.samples import STARTED_NS, entry
 
@@ -89,10 +89,23 @@ VARIED = [
     entry("11", outcome=Outcome.REFUSED, backend="", model="", cost_nano=None, usage=Usage()),
 ]
 CORRECTIONS = [
-    Correction(
-        entry=entry("10"), at_ns=STARTED_NS + 40 * DAY_NS, old_nano=None, new_nano=42, reason="priced"
+    entry(
+        "10~1",
+        cost_nano=42,
+        usage=Usage(),
+        corrects="10",
+        resolves=Resolves.PRICE,
+        recorded_ns=STARTED_NS + 40 * DAY_NS,
+        reason="priced",
     ),
-    Correction(entry=entry("1"), at_ns=STARTED_NS + DAY_NS, old_nano=9, new_nano=2, reason="list changed"),
+    entry(
+        "1~1",
+        cost_nano=-7,
+        usage=Usage(),
+        corrects="1",
+        recorded_ns=STARTED_NS + DAY_NS,
+        reason="list changed",
+    ),
 ]
 
 
@@ -123,7 +136,8 @@ def test_rows_sum_to_the_ledger(filled: Store) -> None:
     assert billed(rows_of(export(filled, hourly={}))) == Decimal(charged).scaleb(-9)
     paid = 72 * HOURLY["vllm"]
     busy = sum(e.cost_nano or 0 for e in VARIED if e.backend == "vllm")
-    whole = billed(rows_of(export(filled, corrections=CORRECTIONS)))
+    filled.insert(CORRECTIONS)
+    whole = billed(rows_of(export(filled)))
     assert whole == Decimal(charged + paid - busy + 42 - 7).scaleb(-9)
 
 
@@ -189,11 +203,8 @@ def test_periods_are_whole_days_with_exclusive_ends(filled: Store) -> None:
 
 def test_a_correction_of_an_earlier_month_has_its_class(filled: Store) -> None:
     """One within the month has none, as the specification wants it."""
-    rows = [
-        r
-        for r in rows_of(export(filled, corrections=CORRECTIONS))
-        if "Correction of" in str(r["ChargeDescription"])
-    ]
+    filled.insert(CORRECTIONS)
+    rows = [r for r in rows_of(export(filled)) if "Correction of" in str(r["ChargeDescription"])]
     assert [(row["ChargeClass"], row["BilledCost"]) for row in rows] == [
         ("Correction", "0.000000042000000000"),
         (None, "-0.000000007000000000"),
@@ -237,7 +248,8 @@ needs_rules = pytest.mark.skipif(not FILE.exists(), reason=f"{FILE} is not here"
 def test_every_row_passes_the_rules_that_apply(filled: Store) -> None:
     """All 621 rules are accounted for: checked, not applicable, or words that no machine can check."""
     rules = Rules(SUPPORTED)
-    rules.check(rows_of(export(filled, corrections=CORRECTIONS)))
+    filled.insert(CORRECTIONS)
+    rules.check(rows_of(export(filled)))
     assert rules.failed == {}
     assert rules.advised == {}
     counts = rules.classify()

@@ -13,7 +13,7 @@ from gateway.finance.periods import Period
 from gateway.finance.savings import savings
 from gateway.finance.sheet import Sheet
 from gateway.finance.tco import break_even, break_even_sheet, hosting, replicas
-from gateway.ledger.pricing import Override, OverrideTier, PriceBook
+from gateway.ledger.prices import Override, OverrideTier, PriceBook
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.store import Store
 from gateway.types import Outcome, Usage

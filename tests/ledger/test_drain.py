@@ -11,9 +11,12 @@ from tests.ledger.samples import begun, entry
 CALLS = 3000  # several batches
 
 
+SIGNATURE = COLUMNS.index("signature")
+
+
 def sign(row: Row) -> None:
     """Stands for a signature: says which row it was that was signed."""
-    row[COLUMNS.index("signature")] = f"{row[0]} {row[COLUMNS.index('outcome')]}"
+    row[SIGNATURE] = f"{row[0]} {row[COLUMNS.index('outcome')]}"
 
 
 def spooled(root: Path) -> Claim:
@@ -41,8 +44,8 @@ def test_a_backlog_frees_its_disk_as_it_goes(tmp_path: Path) -> None:
     assert source.left == 0
     assert [row[0] for row in rows] == [*map(str, range(CALLS)), "open"]
     assert rows[-1][COLUMNS.index("outcome")] == Outcome.LOST
-    assert rows[-1][-1] == "open lost"  # signed as it stands in the database
-    assert {row[-1] for row in rows[:-1]} == {f"{n} ok" for n in range(CALLS)}
+    assert rows[-1][SIGNATURE] == "open lost"  # signed as it stands in the database
+    assert {row[SIGNATURE] for row in rows[:-1]} == {f"{n} ok" for n in range(CALLS)}
     assert len(left[0]) > len(left[1]) > len(left[2]) > 1
     assert all(1 in numbers for numbers in left[:-1])
     source.claim.release(remove=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.pricing import ModelPrice, Override, OverrideTier, PriceBook, Rates, cost_nano, usd
+from gateway.ledger.prices import ModelPrice, Override, OverrideTier, PriceBook, Rates, cost_nano, usd
 from gateway.types import Usage
 
 # Prices as public price pages have them, in litellm's vocabulary, written the way that file writes floats.

@@ -90,8 +90,21 @@ def test_entries_come_back_as_they_went_in(store: Store) -> None:
         error_class=ErrorClass.TIMEOUT,
         outcome=Outcome.INTERRUPTED,
         usage=Usage(
-            input_tokens=5, cached_input_tokens=2, cache_write_tokens=1, output_tokens=4, reasoning_tokens=3
+            input_tokens=5,
+            cached_input_tokens=2,
+            cache_write_tokens=1,
+            output_tokens=4,
+            reasoning_tokens=3,
+            cache_write_1h_tokens=1,
+            audio_input_tokens=1,
+            image_input_tokens=1,
+            audio_output_tokens=1,
+            image_output_tokens=1,
+            service_tier="flex",
         ),
+        corrects="other",
+        resolves=3,
+        recorded_ns=9,
     )
     bare = entry("b", started_ns=STARTED_NS + 1, cost_nano=None, first_byte_ms=None, tags=(), findings={})
     assert store.insert([whole, bare]) == 2
@@ -171,5 +184,10 @@ def test_sums_add_up(store: Store) -> None:
         "cache_write_tokens": 0,
         "output_tokens": 150,
         "reasoning_tokens": 0,
+        "cache_write_1h_tokens": 0,
+        "audio_input_tokens": 0,
+        "image_input_tokens": 0,
+        "audio_output_tokens": 0,
+        "image_output_tokens": 0,
         "cost_nano": 150_007,
     }

@@ -11,7 +11,7 @@ from gateway.backends.base import UpstreamRequest
 from gateway.calls import Caller, Upstream
 from gateway.errors import BackendError
 from gateway.ledger.charges import ByToken
-from gateway.ledger.pricing import Override, PriceBook
+from gateway.ledger.prices import Override, PriceBook
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import Observers

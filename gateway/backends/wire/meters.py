@@ -71,6 +71,7 @@ def stream_error(endpoint: str, message: str, code: str) -> bytes:
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
     usage: Given | None = None
+    service_tier: str | None = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -147,7 +148,7 @@ class StreamMeter(Meter):
             chunk = _decode_chunk(data)
         except UNREADABLE:
             return False
-        found = chunk.usage.meters() if chunk.usage else None
+        found = chunk.usage.meters(chunk.service_tier) if chunk.usage else None
         if found is not None:
             self.usage = found
         return found is not None and not chunk.choices

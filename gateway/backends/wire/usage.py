@@ -4,8 +4,10 @@ from typing import Annotated
 
 import msgspec
 
+from gateway.ledger.prices.rates import STANDARD
 from gateway.types import Usage
 
+_LONGEST_TIER = 32  # characters
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding a backend's nonsense raises."""
 
@@ -13,13 +15,24 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 Tokens = Annotated[int, msgspec.Meta(le=10**12)]
 
 
+class _Writes(msgspec.Struct):
+    """How long cached parts of a prompt are kept, as litellm passes Anthropic's on."""
+
+    ephemeral_1h_input_tokens: Tokens | None = None
+
+
 class _InputDetails(msgspec.Struct):
     cached_tokens: Tokens | None = None
     cache_write_tokens: Tokens | None = None
+    audio_tokens: Tokens | None = None
+    image_tokens: Tokens | None = None
+    cache_creation_token_details: _Writes | None = None
 
 
 class _OutputDetails(msgspec.Struct):
     reasoning_tokens: Tokens | None = None
+    audio_tokens: Tokens | None = None
+    image_tokens: Tokens | None = None
 
 
 class Given(msgspec.Struct):
@@ -36,25 +49,54 @@ class Given(msgspec.Struct):
     output_tokens: Tokens | None = None
     output_tokens_details: _OutputDetails | None = None
 
-    def meters(self) -> Usage | None:
-        """None when the provider gave none. An explicit zero is not missing (litellm#37992)."""
+    def meters(self, service_tier: str | None = None) -> Usage | None:
+        """None when the provider gave none. An explicit zero is not missing (litellm#37992).
+
+        A cached token of audio or of an image counts as cached: providers do not say how the two overlap.
+        """
         into = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
         out = self.output_tokens if self.completion_tokens is None else self.completion_tokens
         if into is None and out is None:
             return None
         inputs = self.prompt_tokens_details or self.input_tokens_details or _InputDetails()
         outputs = self.completion_tokens_details or self.output_tokens_details or _OutputDetails()
+        read, said = max(0, into or 0), max(0, out or 0)
+        cached = max(0, inputs.cached_tokens or 0)
+        written = max(0, inputs.cache_write_tokens or self.cache_creation_input_tokens or 0)
+        thought = max(0, outputs.reasoning_tokens or 0)
+        writes = inputs.cache_creation_token_details
+        heard = _part(inputs.audio_tokens, read - cached - written)
+        spoken = _part(outputs.audio_tokens, said - thought)
         return Usage(
-            input_tokens=max(0, into or 0),
-            cached_input_tokens=max(0, inputs.cached_tokens or 0),
-            cache_write_tokens=max(0, inputs.cache_write_tokens or self.cache_creation_input_tokens or 0),
-            output_tokens=max(0, out or 0),
-            reasoning_tokens=max(0, outputs.reasoning_tokens or 0),
+            input_tokens=read,
+            cached_input_tokens=cached,
+            cache_write_tokens=written,
+            cache_write_1h_tokens=_part(writes.ephemeral_1h_input_tokens if writes else 0, written),
+            audio_input_tokens=heard,
+            image_input_tokens=_part(inputs.image_tokens, read - cached - written - heard),
+            output_tokens=said,
+            reasoning_tokens=thought,
+            audio_output_tokens=spoken,
+            image_output_tokens=_part(outputs.image_tokens, said - thought - spoken),
+            service_tier=tier_of(service_tier),
         )
+
+
+def _part(tokens: int | None, whole: int) -> int:
+    """Of what is left of the whole."""
+    return max(0, min(tokens or 0, whole))
+
+
+def tier_of(named: str | None) -> str:
+    """The service tier as rows have it: empty for the plain one, and for a name that is none."""
+    if named is None or named in STANDARD or len(named) > _LONGEST_TIER or not named.isidentifier():
+        return ""
+    return named
 
 
 class _Body(msgspec.Struct):
     usage: Given | None = None
+    service_tier: str | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -63,10 +105,10 @@ _decode_body = msgspec.json.Decoder(_Body).decode
 def usage_of(body: bytes | msgspec.Raw) -> Usage | None:
     """The usage of a whole JSON answer; None when there is none that makes sense."""
     try:
-        given = _decode_body(body).usage
+        found = _decode_body(body)
     except UNREADABLE:
         return None
-    return given.meters() if given else None
+    return found.usage.meters(found.service_tier) if found.usage else None
 
 
 class _Named(msgspec.Struct):

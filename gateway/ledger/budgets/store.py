@@ -198,7 +198,7 @@ def _spent(connection: Connection, scope: Scope, window: Window) -> int:
         if value:
             conditions.append(f"{column} = :{column}")
             values[column] = value
-    query = f"SELECT tags, cost_nano FROM entry WHERE {' AND '.join(conditions)} AND cost_nano > 0"  # noqa: S608 - ours
+    query = f"SELECT tags, cost_nano FROM entry WHERE {' AND '.join(conditions)} AND cost_nano <> 0"  # noqa: S608 - ours
     if not scope.tag:
         query = query.replace("tags, cost_nano", "COALESCE(SUM(cost_nano), 0)", 1)
     rows = connection.execute(text(query), {"from_ns": window.start_ns, "to_ns": window.end_ns, **values})

@@ -1,0 +1,96 @@
+"""Corrections: what was unknown or estimated becomes known, by rows that are added, once."""
+
+from decimal import Decimal
+
+import pytest
+
+from gateway.ledger.budgets.bill import Bill
+from gateway.ledger.budgets.budget import Budget, Covering, Period
+from gateway.ledger.budgets.store import open_window
+from gateway.ledger.corrections import Corrector
+from gateway.ledger.prices import Override, PriceBook
+from gateway.ledger.rollups import DAY_NS
+from gateway.ledger.store import Store
+from gateway.ledger.sums import GroupBy
+from gateway.ledger.tables import encode, to_row
+from gateway.types import Outcome, Usage
+from tests.ledger.samples import STARTED_NS, entry
+
+PROVIDERS = {"openai-main": "openai"}
+BOOK = PriceBook({}, "none", {"new": Override(input=Decimal(1), output=Decimal(2))})
+BUDGET = Budget(id="all", cap_nano=10**12, period=Period.TOTAL)
+USAGE = Usage(input_tokens=1000, output_tokens=10)
+NOW_NS = STARTED_NS + 40 * DAY_NS
+
+
+def corrector(store: Store, book: PriceBook = BOOK) -> Corrector:
+    return Corrector(store, book, PROVIDERS, Covering([BUDGET]), lambda _: None, lambda: NOW_NS)
+
+
+def spent(store: Store) -> int:
+    with store.writing() as connection:
+        return open_window(connection, BUDGET, BUDGET.window(NOW_NS)).spent_nano
+
+
+def fill(store: Store) -> None:
+    spent(store)  # from here on the window is charged row by row
+    rows = [
+        entry("known", cost_nano=5),
+        entry("unknown", model="new", cost_nano=None, price="unknown: new", usage=USAGE),
+        entry("nobody", model="nobody-knows", cost_nano=None, usage=USAGE),
+        entry("ours", backend="vllm", cost_nano=None, usage=USAGE),
+        entry("refused", outcome=Outcome.REFUSED, backend="", model="", cost_nano=None, usage=Usage()),
+    ]
+    store.insert_rows([to_row(encode(row)) for row in rows], Bill(Covering([BUDGET]), "p"))
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_an_unknown_price_that_becomes_known(store: Store, rolled: bool) -> None:
+    """One row more, in the call's day; the report counts it no longer, the budget is charged; once."""
+    fill(store)
+    if rolled:
+        store.roll_up(STARTED_NS // DAY_NS)
+    assert store.sums([])[0].unknown_price == 3
+    done = corrector(store).rerate(None, None)
+    # 1,000 x 1,000 + 10 x 2,000
+    assert (done.calls, done.corrections, done.added_nano, done.unpriced) == (3, 1, 1_020_000, 2)
+    if rolled:
+        store.roll_up(STARTED_NS // DAY_NS)
+    (sums,) = store.sums([GroupBy.DAY])
+    assert (sums.keys[0], sums.requests, sums.unknown_price) == (STARTED_NS // DAY_NS, 5, 2)
+    assert sums.cost_nano == 5 + 1_020_000 == spent(store)
+    assert sums.input_tokens == 1000 + 3 * 1000
+    (row,) = store.corrections(None, None)
+    assert (row.corrects, row.call_id, row.recorded_ns) == ("unknown", "unknown~1", NOW_NS)
+    assert row.price == "override: new"
+    assert corrector(store).rerate(None, None).corrections == 0
+
+
+def test_a_providers_count_takes_the_place_of_an_estimate(store: Store) -> None:
+    """Tokens and cost end up as the provider has them, however often its account is read."""
+    guess = Usage(input_tokens=900, output_tokens=50, estimated=True)
+    store.insert([entry("a", model="new", usage=guess, cost_nano=1_000_000), entry("b", cost_nano=7)])
+    account = [("a", Usage(input_tokens=1000, output_tokens=10), None), ("b", Usage(), 7), ("c", Usage(), 1)]
+    done = corrector(store).reconcile(account)
+    assert (done.corrections, done.added_nano, done.unknown) == (2, 20_000, ("c",))
+    (sums,) = store.sums([GroupBy.MODEL], None, None)[1:]
+    assert (sums.input_tokens, sums.output_tokens, sums.cost_nano) == (1000, 10, 1_020_000)
+    assert store.sums([])[0].estimated == 0
+    assert corrector(store).reconcile(account).corrections == 0
+    # The account itself was wrong, and is put right.
+    done = corrector(store).reconcile([("a", Usage(input_tokens=999, output_tokens=10), None)])
+    assert (done.corrections, done.added_nano) == (1, -1_000)
+    assert [row.call_id for row in store.corrections(None, None)] == ["a~1", "a~2", "b~1"]
+
+
+def test_two_that_correct_one_state_are_taken_once(store: Store) -> None:
+    """A race ends in one row: its id names the state that it corrects."""
+    fill(store)
+    one, other = corrector(store), corrector(store)
+    history = store.corrected(["unknown"])
+    assert len(history["unknown"]) == 1
+    assert one.rerate(None, None).corrections == 1
+    stale = store.corrections(None, None)
+    assert store.insert(stale) == 0
+    assert other.rerate(None, None).corrections == 0
+    assert store.sums([])[0].cost_nano == 5 + 1_020_000
