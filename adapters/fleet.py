@@ -5,7 +5,9 @@ seen without it, or with the same name from another folder, or not at all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.errors import ForeignAdapter, ReplicaError, ReplicaUnreachable
@@ -27,6 +29,7 @@ class Fleet:
         self._probe = probe
         # By replica, the releases that it serves and the folders they came from.
         self._proven: dict[str, dict[str, str]] = {name: {} for name in self._replicas}
+        self.at_work: Counter[str] = Counter()  # releases that this process is rolling out
         self.changes = 0  # grows whenever `served` may have changed
 
     @property
@@ -36,6 +39,15 @@ class Fleet:
     def served(self) -> Mapping[str, frozenset[str]]:
         """The releases that each replica serves, by the replica's name."""
         return {name: frozenset(proven) for name, proven in self._proven.items()}
+
+    @contextmanager
+    def working_on(self, release: str) -> Iterator[None]:
+        """While this lasts the release is a rollout's own business here."""
+        self.at_work[release] += 1
+        try:
+            yield
+        finally:
+            self.at_work[release] -= 1
 
     async def observe(self, name: str) -> tuple[ServedModel, ...]:
         """The adapters that a replica has loaded now; what it counts as serving is corrected by that.

@@ -5,7 +5,7 @@ import re
 from adapters.errors import UnknownRelease
 from adapters.manifest import NAME_PATTERN, SHORT_DIGEST
 
-STABLE = "stable"
+STABLE, CANARY, SHADOW, PREVIOUS = "stable", "canary", "shadow", "previous"
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(rf"[0-9a-f]{{{SHORT_DIGEST}}}")
 

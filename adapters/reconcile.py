@@ -4,11 +4,16 @@ vLLM forgets its adapters when it restarts and a load reaches one replica only (
 is looked at again and again: what an alias needs and is not served there is loaded and probed; what no alias
 needs any longer is unloaded once its traffic has drained. Each replica has a loop of its own: one that hangs
 holds up nobody else. Adapters that the registry does not know are left alone.
+
+An alias moves here once this process has proved its new release on a replica, so that there is no moment in
+which it leads nowhere. What another gateway is rolling out is proved here before its alias moves, where that
+gateway takes long enough; what it takes after that is a probe.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -19,21 +24,33 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.errors import AdapterError, NotServable, ProbeFailed, ReplicaError, UnknownRelease
 from adapters.fleet import Fleet
-from adapters.registry import Alias, Registry, wanted
+from adapters.names import CANARY, PREVIOUS, STABLE, alias_of
+from adapters.registry import Alias, Desired, Registry
 from adapters.states import DROPPABLE, State
 from adapters.store import ArtifactStore
 
-INTERVAL_S = 0.5  # so that an alias moved by another gateway is seen within a second
+INTERVAL_S = 0.5  # between two looks at one replica
+REFRESH_S = 0.25  # between two looks at the aliases: with a probe, a move by another gateway takes under 1 s
+HOLD_S = 5.0  # for which an alias may lead where it led before, while its new release is not proved here
 GRACE_S = 10.0  # for other gateways to see that an alias has moved, before what it left is unloaded
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 60.0
 NS = 1_000_000_000
 log = logging.getLogger(__name__)
 
 
+class Canary(msgspec.Struct, frozen=True, kw_only=True):
+    """A release that answers a share of the traffic of an alias."""
+
+    alias: str  # "name@stable"
+    release: str
+    weight: float  # in (0, 1)
+
+
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """What can be routed to now."""
 
     aliases: Mapping[str, str] = {}  # alias -> release, where at least one replica serves the release
+    canaries: tuple[Canary, ...] = ()
     replicas: Mapping[str, frozenset[str]] = {}  # replica -> the releases it was seen to serve rightly
 
     def on(self, release: str) -> frozenset[str]:
@@ -78,8 +95,10 @@ class Reconciler:
         self._fleet, self._registry, self._store = fleet, registry, store
         self._in_flight, self._on_change = in_flight, on_change
         self._interval_s, self._grace_s, self._clock, self._clock_ns = interval_s, grace_s, clock, clock_ns
-        self._aliases: Mapping[str, Alias] = {}
-        self._aliases_known = asyncio.Event()
+        self._desired = Desired()
+        self._desired_known = asyncio.Event()
+        self._news = {name: asyncio.Event() for name in fleet.names}  # that a loop need not wait for
+        self._moves: dict[str, tuple[int, float]] = {}  # alias -> its last move, when it was seen here
         self._retries: dict[tuple[str, str], _Retry] = {}
         self._told = Served()
         self.tended: dict[str, Tended] = {}  # by replica, what the last look found and did
@@ -94,28 +113,57 @@ class Reconciler:
     def served(self) -> Served:
         replicas = self._fleet.served()
         anywhere = frozenset[str]().union(*replicas.values())
-        aliases = {name: to.release for name, to in self._aliases.items() if to.release in anywhere}
-        return Served(aliases=aliases, replicas=replicas)
+        aliases = {}
+        for name, to in self._desired.aliases.items():
+            if (release := self._leads_to(to, anywhere)) is not None:
+                aliases[name] = release
+                if name.endswith(f"@{STABLE}") and to.previous in anywhere and to.previous != release:
+                    aliases[alias_of(_name(name), PREVIOUS)] = to.previous
+        return Served(aliases=aliases, canaries=self._canaries(aliases), replicas=replicas)
+
+    def _leads_to(self, to: Alias, anywhere: frozenset[str]) -> str | None:
+        """The release that an alias stands for here and now; None: none that is served."""
+        if to.release in anywhere:
+            return to.release
+        moved_ns, seen = self._moves.get(to.alias, (0, -math.inf))
+        held = moved_ns == to.moved_ns and self._clock() < seen + HOLD_S
+        if held and to.previous in anywhere and self._told.aliases.get(to.alias) == to.previous:
+            return to.previous
+        return None
+
+    def _canaries(self, aliases: Mapping[str, str]) -> tuple[Canary, ...]:
+        return tuple(
+            Canary(alias=alias_of(trial.name, STABLE), release=trial.release, weight=trial.weight)
+            for trial in self._desired.trials
+            if aliases.get(alias_of(trial.name, CANARY)) == trial.release
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._repeat(self.refresh))
+            loops.create_task(self._repeat(self.refresh, min(REFRESH_S, self._interval_s)))
             for name in self._fleet.names:
                 loops.create_task(self._tend_always(name))
 
     async def _tend_always(self, name: str) -> None:
-        await self._aliases_known.wait()  # a first look without them would find nothing to do
-        await self._repeat(partial(self.tend, name))
+        await self._desired_known.wait()  # a first look without it would find nothing to do
+        await self._repeat(partial(self.tend, name), self._interval_s, self._news[name])
 
-    async def _repeat(self, step: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(
+        self, step: Callable[[], Awaitable[object]], every_s: float, news: asyncio.Event | None = None
+    ) -> None:
+        """Again and again; at once where there is news."""
+        news = news or asyncio.Event()
         while True:
+            news.clear()
             try:
                 await step()
             except (AdapterError, SQLAlchemyError, OSError):
                 # The database or the store is away: what is served stays as it is, and the loop must survive.
                 log.exception("reconciling adapters failed; it will be tried again")
-            await asyncio.sleep(self._interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every_s):  # not wait_for, which can swallow a cancellation
+                    await news.wait()
 
     async def reconcile_once(self) -> tuple[Tended, ...]:
         """Look at the aliases, then once at every replica."""
@@ -124,11 +172,16 @@ class Reconciler:
 
     async def refresh(self) -> Served:
         """Read the aliases again: call it after a release or a rollback to have it seen at once."""
-        aliases = await asyncio.to_thread(self._registry.aliases)
-        if aliases != self._aliases:
-            self._aliases = aliases
+        desired = await asyncio.to_thread(self._registry.desired)
+        if desired != self._desired:
+            for alias in desired.aliases.values():
+                if self._moves.get(alias.alias, (0, 0.0))[0] != alias.moved_ns:
+                    self._moves[alias.alias] = (alias.moved_ns, self._clock())
+            self._desired = desired
             self._changes += 1
-        self._aliases_known.set()
+            for news in self._news.values():
+                news.set()
+        self._desired_known.set()
         return self._publish()
 
     async def tend(self, name: str) -> Tended:
@@ -148,10 +201,20 @@ class Reconciler:
     async def _tend(self, name: str) -> Tended:
         loaded = [model.id for model in await self._fleet.observe(name)]
         self._publish()
-        needed = wanted(self._aliases)
-        came, failed = await self._load_missing(name, sorted(needed - self._fleet.served()[name]))
+        needed, served = self._desired.needed, self._fleet.served()[name]
+        came, failed = await self._load_missing(name, sorted(needed - served))
+        for release in sorted(self._desired.probing.intersection(loaded) - served - needed):
+            await self._prove_early(name, release)
         went = await self._unload_surplus(name, [release for release in loaded if release not in needed])
         return Tended(replica=name, loaded=came, unloaded=went, failed=failed)
+
+    async def _prove_early(self, name: str, release: str) -> None:
+        """What another gateway rolls out. Should it fail here, that gateway will hear the same."""
+        if self._fleet.at_work[release]:
+            return
+        with contextlib.suppress(AdapterError):
+            manifest = await asyncio.to_thread(self._store.get, release)
+            await self._fleet.prove(name, manifest, self._store.path(release))
 
     async def _load_missing(self, name: str, releases: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
         came: list[str] = []
@@ -199,24 +262,30 @@ class Reconciler:
             state = self._registry.version(release).state
         except UnknownRelease:
             return False
-        aliases = self._registry.aliases()
-        if release in wanted(aliases) or self._moved_lately(aliases, release):
+        desired = self._registry.desired()
+        if release in desired.blocked:
+            return True
+        if release in desired.needed or self._moved_lately(desired, release):
             return False
-        if state is State.STABLE:
+        if state in (State.STABLE, State.ROLLED_BACK):
             with contextlib.suppress(NotServable):  # another loop or another gateway was quicker
                 self._registry.advance(release, State.RETIRED)
         # Looked at again: an alias may have been moved to it until the moment at which it was retired.
         droppable = self._registry.version(release).state in DROPPABLE
         return droppable and release not in self._registry.wanted()
 
-    def _moved_lately(self, aliases: Mapping[str, Alias], release: str) -> bool:
+    def _moved_lately(self, desired: Desired, release: str) -> bool:
+        """Whether another gateway may not have seen yet that nothing leads to the release any more."""
         since = self._clock_ns() - round(self._grace_s * NS)
-        return any(to.moved_ns > since for to in aliases.values() if _name(to.release) == _name(release))
+        moved = (to.moved_ns for to in desired.aliases.values() if _name(to.release) == _name(release))
+        ended = (trial.ended_ns or 0 for trial in self._registry.trials(_name(release)))
+        return any(ns > since for ns in (*moved, *ended))
 
     def _publish(self) -> Served:
         served = self.served
         if served != self._told:
             self._told = served
+            self._changes += 1
             self._on_change(served)
         return served
 

@@ -6,13 +6,15 @@ change one at the same time only one succeeds, on any database.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
-from sqlalchemy import CursorResult, Engine, insert, update
+from sqlalchemy import CursorResult, Engine, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from adapters import lineage, trials
 from adapters.errors import (
     AliasMoved,
     ArtifactTampered,
@@ -21,10 +23,12 @@ from adapters.errors import (
     UnknownAlias,
     UnknownRelease,
 )
+from adapters.lineage import Seen, Touched
 from adapters.manifest import Manifest
-from adapters.names import STABLE, alias_of, split_release
-from adapters.states import TRANSITIONS, State
+from adapters.names import PREVIOUS, STABLE, alias_of, split_release
+from adapters.states import STAGES, TRANSITIONS, State
 from adapters.tables import AdapterAlias, AdapterVersion, AliasMove
+from adapters.trials import Trial
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,20 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     moved_by: str
 
 
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """What the fleet should serve, read as one."""
+
+    aliases: Mapping[str, Alias] = {}  # by full name, without those of blocked releases
+    trials: tuple[Trial, ...] = ()  # canaries under way
+    probing: frozenset[str] = frozenset()  # that a rollout is bringing up: aliases may move to them soon
+    blocked: frozenset[str] = frozenset()  # that must not be served
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The releases that replicas should serve."""
+        return wanted(self.aliases)
+
+
 class Registry:
     """Over an engine whose database has the tables of `adapters.tables`."""
 
@@ -87,7 +105,13 @@ class Registry:
             known = _known(session, manifest.release)
             if known.manifest != text:
                 raise ArtifactTampered(manifest.release, ["its manifest is not the one that was registered"])
-            return _version(known)
+            version = _version(known)
+            try:
+                lineage.write_rows(session, manifest.release, manifest.dataset)
+                session.commit()
+            except IntegrityError:  # another gateway wrote the same rows at the same time
+                session.rollback()
+            return version
 
     def version(self, release: str) -> Version:
         """Raises UnknownRelease."""
@@ -126,7 +150,24 @@ class Registry:
 
     def wanted(self) -> frozenset[str]:
         """The releases that replicas should serve: those behind aliases, and those to roll back to."""
-        return wanted(self.aliases())
+        return self.desired().needed
+
+    def desired(self) -> Desired:
+        """What the fleet should serve now. A blocked release is behind no alias and nobody's previous one."""
+        probing = select(AdapterVersion.release).where(AdapterVersion.state == State.PROBING.value)
+        with Session(self._engine) as session:
+            blocked = lineage.blocked(session)
+            rows = {row.alias: _alias(row) for row in session.exec(select(AdapterAlias))}
+            return Desired(
+                aliases={name: kept for name, row in rows.items() if (kept := _without(row, blocked))},
+                trials=tuple(
+                    msgspec.structs.replace(one, numbers={})  # which change all the time
+                    for one in trials.under_way(session)
+                    if one.release not in blocked
+                ),
+                probing=frozenset(session.exec(probing)) - blocked,
+                blocked=blocked,
+            )
 
     def history(self, name: str, alias: str = STABLE) -> tuple[Move, ...]:
         """Every move of an alias, oldest first."""
@@ -153,17 +194,35 @@ class Registry:
             session.commit()
             return moved
 
-    def conclude(self, release: str, alias: str = STABLE, *, by: str) -> Alias:
-        """The end of a rollout: the release becomes stable and its alias points at it, in one commit.
+    def conclude(
+        self, release: str, alias: str = STABLE, *, by: str, stage: State = State.STABLE, weight: float = 0.0
+    ) -> Alias:
+        """A release enters a stage, leaves the one before, and an alias points at it, in one commit.
 
-        In between, a stable release that no alias needs would look as if it could be unloaded.
+        In between, a stable release that no alias needs would look as if it could be unloaded. As a canary it
+        gets `weight`, a share of its adapter's traffic in (0, 1), from now on. Raises UnknownRelease,
+        NotServable or AliasMoved.
         """
         with Session(self._engine) as session:
-            if _known(session, release).state == State.PROBING:
-                _advance(session, release, State.STABLE, "")
-            moved = self._promote(session, release, alias, by)
+            before = State(_known(session, release).state)
+            if before is not stage:
+                _advance(session, release, stage, "")
+                if stage is State.CANARY:
+                    self._begin_trial(session, release, weight, by)
+                self._leave(session, release, before, trials.PROMOTED, f"to {stage} by {by}")
+            moved = self._promote(session, release, alias if stage is State.STABLE else STAGES[stage], by)
             session.commit()
             return moved
+
+    def withdraw(self, release: str, reason: str) -> None:
+        """End a shadow or canary: it is rolled back. Raises UnknownRelease or NotServable."""
+        with Session(self._engine) as session:
+            before = State(_known(session, release).state)
+            if before not in (State.SHADOW, State.CANARY):
+                raise NotServable(release, f"it is {before}, neither shadow nor canary; roll its alias back")
+            _advance(session, release, State.ROLLED_BACK, reason)
+            self._leave(session, release, before, trials.ROLLED_BACK, reason)
+            session.commit()
 
     def rollback(self, name: str, alias: str = STABLE, *, by: str) -> Alias:
         """Point an alias back at its previous release, and make the present one the previous.
@@ -177,14 +236,85 @@ class Registry:
                 raise UnknownAlias(full)
             if row.previous is None:
                 raise NoPrevious(full)
-            moved = self._move(session, full, row, row.previous, by)
+            left, back = row.release, row.previous
+            _refuse_blocked(session, back)
+            moved = self._move(session, full, row, back, by)
+            if alias == STABLE:
+                _settle(session, left, State.ROLLED_BACK, f"{full} was rolled back by {by}")
+                _settle(session, back, State.STABLE, "")
             session.commit()
             return moved
 
+    def trials(self, name: str | None = None) -> tuple[Trial, ...]:
+        """Every canary there ever was, or those of one adapter, oldest first."""
+        with Session(self._engine) as session:
+            return trials.of(session, name)
+
+    def note_trial(self, trial: int, numbers: dict[str, Any]) -> None:
+        """Keep the numbers of a canary's test that goes on."""
+        with Session(self._engine) as session:
+            trials.note(session, trial, numbers)
+            session.commit()
+
+    def seen_by(self, release: str) -> tuple[Seen, ...]:
+        """The rows that a release saw. Raises UnknownRelease."""
+        with Session(self._engine) as session:
+            _known(session, release)
+            return lineage.seen_by(session, release)
+
+    def who_saw(self, rows: Iterable[str]) -> tuple[Seen, ...]:
+        """The releases that saw any of the rows, in training or evaluation."""
+        with Session(self._engine) as session:
+            return lineage.who_saw(session, rows)
+
+    def erase(self, rows: Iterable[str], *, block: bool, by: str) -> tuple[Touched, ...]:
+        """Mark rows as erased; the releases that were trained on them. `block`: those are served no more."""
+        rows = tuple(rows)
+        with Session(self._engine) as session:
+            lineage.erase(session, rows, block=block, by=by, now_ns=self._clock_ns())
+            session.commit()
+            return lineage.touched(session, rows)
+
+    def touched(self) -> tuple[Touched, ...]:
+        """All releases that were trained on erased rows."""
+        with Session(self._engine) as session:
+            return lineage.touched(session)
+
+    def _begin_trial(self, session: Session, release: str, weight: float, by: str) -> None:
+        name, _ = split_release(release)
+        if not 0 < weight < 1:
+            raise NotServable(release, f"a canary's weight is between 0 and 1, not {weight:g}")
+        stable = session.get(AdapterAlias, alias_of(name, STABLE))
+        if stable is None:
+            raise NotServable(release, f"{name} has no stable release that a canary could be compared with")
+        trials.begin(
+            session,
+            name=name,
+            release=release,
+            against=stable.release,
+            weight=weight,
+            by=by,
+            now_ns=self._clock_ns(),
+        )
+
+    def _leave(self, session: Session, release: str, stage: State, verdict: str, reason: str) -> None:
+        """Take the alias of a stage away from the release that leaves it, and end its trial."""
+        if stage not in (State.SHADOW, State.CANARY):
+            return
+        full = alias_of(split_release(release)[0], STAGES[stage])
+        gone = (col(AdapterAlias.alias) == full, col(AdapterAlias.release) == release)
+        session.connection().execute(delete(AdapterAlias).where(*gone))
+        for trial in trials.under_way(session):
+            if trial.release == release and stage is State.CANARY:
+                trials.end(session, trial.id, verdict, reason, self._clock_ns())
+        session.expire_all()
+
     def _promote(self, session: Session, release: str, alias: str, by: str) -> Alias:
-        state = _known(session, release).state
-        if state != State.STABLE:
-            raise NotServable(release, f"it is {state}; an alias points at stable releases only")
+        state = State(_known(session, release).state)
+        needed = next((stage for stage, own in STAGES.items() if own == alias), State.STABLE)
+        if alias == PREVIOUS or state is not needed:
+            raise NotServable(release, f"it is {state}; the alias {alias} points at {needed} releases only")
+        _refuse_blocked(session, release)
         full = alias_of(split_release(release)[0], alias)
         row = session.get(AdapterAlias, full)
         if row is not None and row.release == release:
@@ -205,6 +335,24 @@ def wanted(aliases: Mapping[str, Alias]) -> frozenset[str]:
     """The releases that `aliases` need on the replicas, the previous ones included."""
     both = ((alias.release, alias.previous) for alias in aliases.values())
     return frozenset(release for pair in both for release in pair if release is not None)
+
+
+def _without(alias: Alias, blocked: frozenset[str]) -> Alias | None:
+    """The alias as far as it points at releases that may be served."""
+    if alias.release in blocked:
+        return None
+    return msgspec.structs.replace(alias, previous=None) if alias.previous in blocked else alias
+
+
+def _refuse_blocked(session: Session, release: str) -> None:
+    if rows := lineage.blocking_rows(session, release):
+        raise NotServable(release, f"it was trained on {rows} rows that were erased since; train it anew")
+
+
+def _settle(session: Session, release: str, state: State, reason: str) -> None:
+    """The state of a release whose alias has moved, where the table has that step."""
+    if state in TRANSITIONS[State(_known(session, release).state)]:
+        _advance(session, release, state, reason)
 
 
 def _known(session: Session, release: str) -> AdapterVersion:

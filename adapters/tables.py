@@ -44,8 +44,55 @@ class AliasMove(SQLModel, table=True):
     moved_by: str
 
 
+class AdapterRow(SQLModel, table=True):
+    """One row of a dataset that a release was trained or evaluated on, by the digest of its content."""
+
+    __tablename__ = "adapter_row"
+
+    row: str = Field(primary_key=True)  # SHA-256 of its canonical JSON
+    release: str = Field(primary_key=True, foreign_key="adapter_version.release", index=True)
+    split: str = Field(primary_key=True)  # "train" or "held_out"
+
+
+class ErasedRow(SQLModel, table=True):
+    """One row that must not be used any more, as when a person asked for the erasure of their data."""
+
+    __tablename__ = "erased_row"
+
+    row: str = Field(primary_key=True)
+    block: bool  # releases that were trained on it must not be served
+    erased_ns: int = Field(sa_column=Column(BigInteger, nullable=False))
+    erased_by: str
+
+
+class AdapterTrial(SQLModel, table=True):
+    """One canary: its plan, and the numbers of the sequential test as they last stood."""
+
+    __tablename__ = "adapter_trial"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(index=True)
+    release: str = Field(foreign_key="adapter_version.release")
+    against: str = Field(foreign_key="adapter_version.release")  # the stable release at its beginning
+    weight: float  # share of the traffic, in (0, 1)
+    started_ns: int = Field(sa_column=Column(BigInteger, nullable=False))
+    started_by: str
+    ended_ns: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    verdict: str = ""  # "promoted", "rolled back"; empty: under way
+    reason: str = ""
+    numbers: str = Field(default="{}", sa_column=Column(Text, nullable=False))  # JSON
+
+
 TABLES: tuple[Table, ...] = tuple(
-    SQLModel.metadata.tables[name] for name in ("adapter_version", "adapter_alias", "alias_move")
+    SQLModel.metadata.tables[name]
+    for name in (
+        "adapter_version",
+        "adapter_alias",
+        "alias_move",
+        "adapter_row",
+        "erased_row",
+        "adapter_trial",
+    )
 )
 
 

@@ -32,6 +32,7 @@ from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
+from gateway.backends.replica_set import Able, ReplicaSet
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
@@ -140,7 +141,9 @@ def build_app(
     )
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
-    backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
+    backends = backends or {
+        name: build_backend(name, b, settings, fleet.able) for name, b in settings.backends.items()
+    }
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges) if settings.budgets else None
@@ -160,11 +163,14 @@ def build_app(
     def snapshot() -> Snapshot:
         return seen_now(fleet.snapshot, caller.breakers)
 
+    def snapshot_for(unit: str) -> Snapshot:
+        return seen_now(fleet.snapshot_for(unit), caller.breakers)
+
     pipeline = Pipeline(
         keys=keys,
         classifier_of=classifiers,
         policy=policies,
-        snapshot=snapshot,
+        snapshot=snapshot_for,
         caller=caller,
         recorder=Recorder(ledger, charges, watching, fleet.in_flight, sessions.kept),
         sessions=sessions,
@@ -276,7 +282,10 @@ def build_classifier(
     )
 
 
-def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend:
+def build_backend(
+    name: str, backend: AnyBackend, settings: Settings, able: Able = lambda model: ()
+) -> Backend:
+    """`able`: which replicas of ours serve a model now."""
     zone, key = settings.zone_of(backend), backend.api_key.get_secret_value()
     timeouts = Timeouts(
         connect=backend.connect_s,
@@ -292,8 +301,15 @@ def build_backend(name: str, backend: AnyBackend, settings: Settings) -> Backend
             name, zone, door, provider=backend.provider, api_key=key, api_base=backend.url, timeouts=timeouts
         )
         return built
-    mend = as_openai if isinstance(backend, VllmSettings) else None
-    return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts, mend=mend)
+    if isinstance(backend, OpenAISettings):
+        return OpenAIWire(name, zone, backend.url, api_key=key, timeouts=timeouts)
+    replicas = {
+        replica: OpenAIWire(replica, zone, url, api_key=key, timeouts=timeouts, mend=as_openai)
+        for replica, url in backend.replicas(name).items()
+    }
+    if backend.url:
+        return replicas[name]
+    return ReplicaSet(name, zone, replicas, able, random=random.random)
 
 
 def build_caller(settings: Settings, backends: Mapping[str, Backend], metrics: Metrics) -> Caller:
@@ -334,7 +350,7 @@ def seen_now(snapshot: Snapshot, breakers: Breakers) -> Snapshot:
 
 def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
-        return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD))
+        return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD) * max(1, len(backend.urls)))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
 
 

@@ -1,28 +1,47 @@
 """Our own replicas as the gateway holds them: what they serve now, releases, and the way back.
 
-The work is done in `adapters`; here it is tied to the configuration, to the requests in flight and to the
-snapshot that decisions read.
+The work is done in `adapters`; here it is tied to the configuration, to the requests in flight, to the
+snapshot that decisions read and to the ledger, from which canaries are judged.
 """
 
 import asyncio
+import logging
+import time
+import zlib
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import rollout
+from adapters.errors import AdapterError, NotServable
 from adapters.fleet import Fleet as Replicas
-from adapters.reconcile import Reconciler
+from adapters.lineage import Seen, Touched
+from adapters.names import CANARY, SHADOW
+from adapters.reconcile import Reconciler, Served
 from adapters.registry import Registry
 from adapters.replica import Replica
+from adapters.sequential import Arm, Limits, judge
+from adapters.states import State
 from adapters.store import DEFAULT_MAX_RANK, ArtifactStore
 from adapters.tables import create_tables
+from adapters.trials import Trial
+from gateway.ledger.arms import arms
+from gateway.ledger.database import StoreUnavailable
 from gateway.privacy.egress import local_client
 from gateway.settings import Settings, VllmSettings
+from router_policies.names import is_adapter
 from router_policies.types import Snapshot
+
+JUDGE_EVERY_S = 2.0
+HOUR_NS = 3600 * 10**9
+JUDGE = "sequential test"  # who moved an alias, in its history
+log = logging.getLogger("headgate.fleet")
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +52,20 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     aliases: tuple[str, ...]  # that point at it
     replicas: tuple[str, ...]  # that were seen to serve it rightly
-    reason: str  # why it failed, if it did
+    reason: str  # why it failed or was rolled back, if it did
+    erased_rows: int = 0  # that it was trained on and that were erased since
+    blocked: bool = False  # for that reason it is not served
+
+
+class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica as this process sees it."""
+
+    replica: str
+    backend: str
+    url: str
+    healthy: bool
+    adapters: tuple[str, ...]  # that it was seen to serve rightly
+    failed: Mapping[str, str]  # by release, why it could not be brought up; "": the replica itself
 
 
 class Fleet:
@@ -43,10 +75,16 @@ class Fleet:
         own = {name: b for name, b in settings.backends.items() if isinstance(b, VllmSettings)}
         # Not the ledger's engine: that one's transactions are made for a single writer thread.
         self._engine = create_engine(settings.database_url)
-        self._clients = {name: local_client(name, settings.zone_of(b), b.url) for name, b in own.items()}
-        self._replicas = Replicas(
-            Replica(name, b.url, api_key=b.api_key.get_secret_value(), client=self._clients[name])
+        self._urls = {name: b.replicas(name) for name, b in own.items()}
+        self._clients = {
+            replica: local_client(name, settings.zone_of(b), url)
             for name, b in own.items()
+            for replica, url in b.replicas(name).items()
+        }
+        self._replicas = Replicas(
+            Replica(replica, url, api_key=b.api_key.get_secret_value(), client=self._clients[replica])
+            for name, b in own.items()
+            for replica, url in b.replicas(name).items()
         )
         self._registry = Registry(self._engine)
         ranks = [b.max_lora_rank for b in own.values()]
@@ -55,17 +93,48 @@ class Fleet:
         self._reconciler = Reconciler(
             self._replicas, self._registry, self._store, in_flight=self.in_flight.__getitem__
         )
-        self._snapshot, self._seen = Snapshot(), 0  # as of that many changes
+        self._settings = settings.fleet
+        self._snapshot, self._served, self._seen = Snapshot(), Served(), 0  # as of that many changes
+        self._failing: frozenset[str] = frozenset()  # replicas
+        self._able: dict[str, frozenset[str]] = {}  # by model, as far as it was asked for
         self.base = next((b.model for b in own.values()), "")  # that all replicas serve
 
     @property
     def snapshot(self) -> Snapshot:
-        """What decisions read: aliases that are served, and replicas that did not answer of late."""
-        if self._reconciler.changes != self._seen:
-            self._seen = self._reconciler.changes
-            down = frozenset(name for name, seen in self._reconciler.tended.items() if "" in seen.failed)
-            self._snapshot = Snapshot(aliases=self._reconciler.served.aliases, down=down)
+        """What decisions read: aliases that are served, and backends of which no replica answers."""
+        self._look()
         return self._snapshot
+
+    def snapshot_for(self, unit: str) -> Snapshot:
+        """The same, as one unit of traffic has it: where a canary takes it, the alias is the canary's."""
+        self._look()
+        taken = {
+            canary.alias: canary.release
+            for canary in self._served.canaries
+            if _share(canary.release, unit) < canary.weight
+        }
+        if not taken:
+            return self._snapshot
+        return msgspec.structs.replace(self._snapshot, aliases={**self._snapshot.aliases, **taken})
+
+    def able(self, model: str) -> frozenset[str]:
+        """The replicas that serve a model now: a release where it was seen to be served, a base anywhere."""
+        self._look()
+        found = self._able.get(model)
+        if found is None:
+            on = self._served.on(model) if is_adapter(model) else frozenset(self._replicas.names)
+            found = self._able[model] = on - self._failing
+        return found
+
+    def _look(self) -> None:
+        if self._reconciler.changes == self._seen:
+            return
+        self._seen, self._able = self._reconciler.changes, {}
+        self._served = self._reconciler.served
+        tended = self._reconciler.tended
+        self._failing = frozenset(name for name, seen in tended.items() if "" in seen.failed)
+        down = frozenset(name for name, urls in self._urls.items() if self._failing.issuperset(urls))
+        self._snapshot = Snapshot(aliases=self._served.aliases, down=down)
 
     def ready(self) -> bool:
         """Whether every replica has been looked at once."""
@@ -73,47 +142,124 @@ class Fleet:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Reconciles until left, if there are replicas."""
+        """Reconciles and judges until left, if there are replicas."""
         await asyncio.to_thread(create_tables, self._engine)
-        loop = asyncio.create_task(self._reconciler.run()) if self._replicas.names else None
-        try:
-            yield
-        finally:
-            if loop is not None:
-                loop.cancel()
-                with suppress(asyncio.CancelledError):
-                    await loop
-            await self._replicas.aclose()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._engine.dispose)
             for client in self._clients.values():
-                await client.aclose()
-            self._engine.dispose()
+                stack.push_async_callback(client.aclose)
+            stack.push_async_callback(self._replicas.aclose)
+            for work in (self._reconciler.run, self._judge_always) if self._replicas.names else ():
+                stack.push_async_callback(_ended, asyncio.create_task(work()))
+            yield
 
-    async def release(self, folder: Path, *, by: str) -> Release:
-        """Takes in the adapter in `folder`, brings it up on every replica and moves `name@stable` to it.
+    async def release(
+        self, folder: Path, *, by: str, stage: State = State.STABLE, weight: float = 0.0
+    ) -> Release:
+        """Takes in the adapter in `folder`, brings it up on the replicas and moves the alias of `stage`.
 
-        Raises AdapterError; then no alias has moved.
+        `weight` is the share of its adapter's traffic that a canary answers, in (0, 1). Raises AdapterError;
+        then no alias has moved.
         """
         manifest = await asyncio.to_thread(self._store.put, folder)
         await rollout.release(
-            manifest.release, fleet=self._replicas, registry=self._registry, store=self._store, by=by
+            manifest.release,
+            fleet=self._replicas,
+            registry=self._registry,
+            store=self._store,
+            by=by,
+            stage=stage,
+            weight=weight,
+            quorum=self._settings.quorum,
         )
-        await self._reconciler.refresh()
-        return await self._one(manifest.release)
+        return await self._moved(manifest.release)
+
+    async def promote(self, name: str, *, by: str, stage: State, weight: float = 0.0) -> Release:
+        """Takes an adapter's canary, or else its shadow, to a further stage. Raises AdapterError."""
+        release = await asyncio.to_thread(self._candidate, name)
+        await rollout.release(
+            release,
+            fleet=self._replicas,
+            registry=self._registry,
+            store=self._store,
+            by=by,
+            stage=stage,
+            weight=weight,
+            quorum=self._settings.quorum,
+            despite_evaluation=True,  # that was decided when it came in
+        )
+        return await self._moved(release)
+
+    async def withdraw(self, name: str, *, by: str) -> Release:
+        """Ends an adapter's canary, or else its shadow; it is rolled back. Raises AdapterError."""
+        release = await asyncio.to_thread(self._candidate, name)
+        await asyncio.to_thread(self._registry.withdraw, release, f"withdrawn by {by}")
+        return await self._moved(release)
 
     async def rollback(self, name: str, *, by: str) -> Release:
         """Points `name@stable` back at its previous release. Raises AdapterError."""
         alias = await rollout.rollback(name, registry=self._registry, by=by)
-        await self._reconciler.refresh()
-        return await self._one(alias.release)
+        return await self._moved(alias.release)
 
     async def releases(self) -> list[Release]:
         return await asyncio.to_thread(self._releases)
 
-    async def _one(self, release: str) -> Release:
+    async def trials(self, name: str) -> tuple[Trial, ...]:
+        """Every canary of an adapter, oldest first, with the numbers of its test."""
+        return await asyncio.to_thread(self._registry.trials, name)
+
+    async def seen_by(self, release: str) -> tuple[Seen, ...]:
+        """The rows that a release saw. Raises UnknownRelease."""
+        return await asyncio.to_thread(self._registry.seen_by, release)
+
+    async def who_saw(self, rows: Iterable[str]) -> tuple[Seen, ...]:
+        """The releases that saw any of the rows."""
+        return await asyncio.to_thread(self._registry.who_saw, tuple(rows))
+
+    async def erase(self, rows: Iterable[str], *, block: bool, by: str) -> tuple[Touched, ...]:
+        """Marks rows as erased; the releases that were trained on them. `block`: they are served no more."""
+        rows = tuple(rows)
+
+        def erase() -> tuple[Touched, ...]:
+            return self._registry.erase(rows, block=block, by=by)
+
+        touched = await asyncio.to_thread(erase)
+        await self._reconciler.refresh()
+        return touched
+
+    def replicas(self) -> list[ReplicaView]:
+        """Every replica, by backend."""
+        self._look()
+        tended = self._reconciler.tended
+        return [
+            ReplicaView(
+                replica=replica,
+                backend=backend,
+                url=url,
+                healthy=replica in tended and replica not in self._failing,
+                adapters=tuple(sorted(self._served.replicas.get(replica, ()))),
+                failed=tended[replica].failed if replica in tended else {},
+            )
+            for backend, urls in self._urls.items()
+            for replica, url in urls.items()
+        ]
+
+    def _candidate(self, name: str) -> str:
+        """The release that is an adapter's canary, or else its shadow."""
+        aliases = self._registry.aliases()
+        for alias in (CANARY, SHADOW):
+            if (found := aliases.get(f"{name}@{alias}")) is not None:
+                return found.release
+        raise NotServable(name, "it has neither a canary nor a shadow")
+
+    async def _moved(self, release: str) -> Release:
+        """A release after an alias has moved, which this process sees at once."""
+        await self._reconciler.refresh()
         return next(found for found in await self.releases() if found.release == release)
 
     def _releases(self) -> list[Release]:
         aliases, served = self._registry.aliases(), self._reconciler.served
+        touched = {one.release: one for one in self._registry.touched()}
         return [
             Release(
                 release=version.release,
@@ -122,6 +268,61 @@ class Fleet:
                 aliases=tuple(sorted(a.alias for a in aliases.values() if a.release == version.release)),
                 replicas=tuple(sorted(served.on(version.release))),
                 reason=version.reason,
+                erased_rows=len(touched[version.release].rows) if version.release in touched else 0,
+                blocked=version.release in touched and touched[version.release].blocked,
             )
             for version in self._registry.versions()
         ]
+
+    async def _judge_always(self) -> None:
+        while True:
+            await asyncio.sleep(JUDGE_EVERY_S)
+            try:
+                if await asyncio.to_thread(self.judge_once):
+                    await self._reconciler.refresh()
+            except (AdapterError, StoreUnavailable, SQLAlchemyError, OSError):
+                log.exception("judging canaries failed; it will be tried again")
+
+    def judge_once(self) -> bool:
+        """Looks at every canary under way; whether one has ended. Of several gateways one ends it."""
+        ended = False
+        for trial in self._registry.desired().trials:
+            with suppress(NotServable):  # another gateway was quicker
+                ended |= self._judge(trial)
+        return ended
+
+    def _judge(self, trial: Trial) -> bool:
+        if self._registry.alias(trial.name).release != trial.against:
+            self._registry.withdraw(trial.release, f"{trial.against} is no longer stable: nothing to compare")
+            return True
+        limits = self._settings.canary
+        counted = arms(self._engine, (trial.release, trial.against), trial.started_ns)
+        found = judge(
+            counted.get(trial.release, Arm()),
+            counted.get(trial.against, Arm()),
+            Limits(alpha=limits.alpha, errors=limits.errors, latency=limits.latency, ratings=limits.ratings),
+        )
+        numbers: dict[str, Any] = {**found.numbers, "verdict": found.verdict, "reason": found.reason}
+        self._registry.note_trial(trial.id, numbers)
+        late = time.time_ns() > trial.started_ns + limits.hours * HOUR_NS
+        if found.verdict == "promote":
+            self._registry.conclude(trial.release, by=JUDGE)
+        elif found.verdict == "roll back":
+            self._registry.withdraw(trial.release, found.reason)
+        elif late:
+            self._registry.withdraw(trial.release, f"no verdict within {limits.hours:g} h: {found.reason}")
+        else:
+            return False
+        log.warning("canary %s: %s, %s", trial.release, found.verdict, found.reason)
+        return True
+
+
+def _share(release: str, unit: str) -> float:
+    """Where in [0, 1) a unit of traffic falls: always the same place for one canary, another for others."""
+    return zlib.crc32(f"{release}\0{unit}".encode()) / 2**32
+
+
+async def _ended(work: asyncio.Task[None]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work

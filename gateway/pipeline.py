@@ -65,14 +65,15 @@ class Pipeline:
         keys: Keys,
         classifier_of: Callable[[str], Classifier],
         policy: Callable[[str, str], CompiledPolicy],
-        snapshot: Callable[[], Snapshot],
+        snapshot: Callable[[str], Snapshot],
         caller: Caller,
         recorder: Recorder,
         sessions: Sessions,
         permit_s: float = 600.0,
         holds: Holds | None = None,
     ) -> None:
-        """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key.
+        """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key;
+        `snapshot` the world as one unit of traffic has it, see `_unit`.
 
         A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
         """
@@ -107,7 +108,7 @@ class Pipeline:
             request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
-        verdict = decide(policy, facts, self._snapshot())
+        verdict = decide(policy, facts, self._snapshot(_unit(request, facts)))
         check_route(principal, verdict.route)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
             await self._sessions.rise(recalled.session, verdict.privacy)
@@ -215,6 +216,12 @@ async def _written_tags(classifier: Classifier, own: frozenset[str], principal: 
 async def _finds(classifier: Classifier, text: object, floor: PrivacyClass) -> bool:
     found = await classifier.classify(text, floor=floor)
     return bool(found.findings) or found.privacy > floor
+
+
+def _unit(request: Request, facts: Facts) -> str:
+    """What a canary takes as a whole: a user that the client names keeps the release; else each request."""
+    user = request.body.get("user")
+    return f"{facts.key_id}/{user}" if user and isinstance(user, str) else facts.call_id
 
 
 def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:

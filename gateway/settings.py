@@ -27,13 +27,12 @@
 Paths are relative to the file.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -48,9 +47,11 @@ from pydantic import (
     StrictBool,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from gateway.errors import ConfigError
+from gateway.networks import is_loopback, is_own_network
 from gateway.setting_parts import BudgetSettings, CurrencySettings, PriceSettings, PriceVersions, Slug
 from router_policies.errors import did_you_mean
 from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
@@ -58,7 +59,6 @@ from router_policies.types import Zone
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PRINTABLE = re.compile(r"[!-~]+")
-_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carriers' and overlay networks: not the public internet
 
 
 def _class(value: object, info: ValidationInfo) -> PrivacyClass:
@@ -86,7 +86,7 @@ def _collector(value: str) -> str:
     A name could come to mean another address while the gateway runs, so only `localhost` is taken.
     """
     url = _http_url(value)
-    if not _own_network(urlsplit(url).hostname or ""):
+    if not is_own_network(urlsplit(url).hostname or ""):
         raise ValueError("spans stay at home: give a loopback or private address, or localhost")
     return url
 
@@ -141,13 +141,26 @@ class BackendSettings(Part):
 
 
 class VllmSettings(BackendSettings):
-    """A self-hosted vLLM replica with runtime LoRA loading; only the gateway knows its key."""
+    """Self-hosted vLLM with runtime LoRA loading, one replica or several; only the gateway knows its key."""
 
     kind: Literal["vllm"]
-    url: HttpUrl
+    url: HttpUrl = ""
+    urls: tuple[HttpUrl, ...] = ()  # of several replicas, among which requests are balanced
     model: str  # the base, as served
-    usd_per_hour: Annotated[Decimal, Field(ge=0)]
+    usd_per_hour: Annotated[Decimal, Field(ge=0)]  # of each replica
     max_lora_rank: Annotated[int, Field(ge=1)] = 16
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if bool(self.url) == bool(self.urls) or len(set(self.urls)) < len(self.urls):
+            raise ValueError("give either url, or urls of several replicas, each once")
+        return self
+
+    def replicas(self, name: str) -> dict[str, str]:
+        """The URL of each replica of the backend `name`, by the replica's name."""
+        if self.url:
+            return {name: self.url}
+        return {f"{name}/{number}": url for number, url in enumerate(self.urls, start=1)}
 
 
 class OpenAISettings(BackendSettings):
@@ -223,6 +236,23 @@ class TelemetrySettings(Part):
     sample: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the requests whose client did not decide
 
 
+class CanarySettings(Part):
+    """When a canary is promoted, and when it is rolled back: see adapters/sequential.py."""
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # chance of a wrong verdict
+    errors: Annotated[float, Field(gt=0, lt=1)] = 0.02  # more than the stable release's, as a share
+    latency: Annotated[float, Field(gt=0)] = 0.25  # longer to the first byte, as a share
+    ratings: Annotated[float, Field(gt=0, lt=1)] = 0.05  # more bad ones, as a share
+    hours: Annotated[float, Field(gt=0)] = 72.0  # without a verdict by then it is rolled back
+
+
+class FleetSettings(Part):
+    """What holds for all vLLM backends."""
+
+    quorum: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the replicas that a release must pass on
+    canary: CanarySettings = CanarySettings()
+
+
 class Settings(Part):
     listen: Listen = Listen()
     state: Path = Path("var")
@@ -239,6 +269,7 @@ class Settings(Part):
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none
     telemetry: TelemetrySettings = TelemetrySettings()
+    fleet: FleetSettings = FleetSettings()
 
     @property
     def scale(self) -> Scale:
@@ -386,30 +417,7 @@ def _unencrypted(url: object) -> bool:
         parts = urlsplit(url) if isinstance(url, str) else None
     except ValueError:  # the URL's own check says so
         return False
-    return parts is not None and parts.scheme == "http" and not _loopback(parts.hostname or "")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _own_network(host: str) -> bool:
-    """Whether `host` is an address that is not public."""
-    try:
-        return is_local(host)
-    except ValueError:
-        return host == "localhost"
-
-
-def is_local(address: str) -> bool:
-    """Whether an IP address is of this machine or of a private network. Raises ValueError: it is none."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip.is_loopback or ip.is_private or ip.is_link_local or ip in _SHARED
+    return parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _mappings(document: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -435,6 +443,8 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "recogniser": RecogniserSettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,
+    "fleet": FleetSettings,
+    "canary": CanarySettings,
 }
 
 

@@ -143,7 +143,7 @@ class World:
             keys=Keys([(hash_key("sk"), Principal(key_id="k", team="t"))]),
             classifier_of=lambda _: classifier,
             policy=lambda *_: policy,
-            snapshot=lambda: self.snapshot,
+            snapshot=lambda unit: self.snapshot,
             caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
             sessions=Sessions(NoPast()),

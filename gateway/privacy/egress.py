@@ -33,7 +33,7 @@ import httpx
 import msgspec
 
 from gateway.errors import ConfigError, EgressRefused
-from gateway.settings import is_local
+from gateway.networks import is_local
 from router_policies.types import Permit, PrivacyClass, Zone
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)

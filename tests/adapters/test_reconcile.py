@@ -73,7 +73,7 @@ async def test_what_is_released_is_served(site: Site) -> None:
     """After a release and a look at the aliases, the alias can be routed to, on both replicas."""
     one = await site.release(1)
     served = await site.reconciler.refresh()
-    assert served.aliases == {ALIAS: one}
+    assert served.aliases.get(ALIAS) == one
     assert served.on(one) == {"a", "b"}
     assert site.seen == [served]
 
@@ -110,7 +110,7 @@ async def test_alias_is_not_listed_while_nobody_serves_it(site: Site) -> None:
     for fake in (site.a, site.b):
         fake.planted.clear()
     await site.reconciler.reconcile_once()
-    assert site.reconciler.served.aliases == {ALIAS: one}
+    assert site.reconciler.served.aliases.get(ALIAS) == one
     assert [served.aliases for served in site.seen][-1] == {ALIAS: one}
 
 
@@ -178,7 +178,7 @@ async def test_retired_release_can_come_back(site: Site) -> None:
     site.now = 11.0
     await site.reconciler.reconcile_once()
     await rollout.release(oldest, fleet=site.fleet, registry=site.registry, store=site.store, by="ann")
-    assert (await site.reconciler.refresh()).aliases == {ALIAS: oldest}
+    assert (await site.reconciler.refresh()).aliases[ALIAS] == oldest
 
 
 async def test_a_rollout_at_work_is_left_alone(site: Site) -> None:
@@ -220,10 +220,10 @@ async def test_the_loop_sees_an_alias_that_another_gateway_moved(site: Site) -> 
     old, new = await site.release(1), await site.release(2)
     elsewhere = site.registry
     async with running(site.reconciler):
-        await until(lambda: site.reconciler.served.aliases == {ALIAS: new})
+        await until(lambda: site.reconciler.served.aliases.get(ALIAS) == new)
         elsewhere.rollback("desk", by="bob")
-        await until(lambda: site.reconciler.served.aliases == {ALIAS: old})
-    assert site.seen[-1].aliases == {ALIAS: old}
+        await until(lambda: site.reconciler.served.aliases.get(ALIAS) == old)
+    assert site.seen[-1].aliases[ALIAS] == old
 
 
 async def test_the_first_look_is_a_whole_one(site: Site) -> None:
@@ -233,7 +233,7 @@ async def test_the_first_look_is_a_whole_one(site: Site) -> None:
     reconciler = site.fresh_reconciler(interval_s=60)
     async with running(reconciler):
         await until(lambda: len(reconciler.tended) == 2)
-        assert reconciler.served.aliases == {ALIAS: one}
+        assert reconciler.served.aliases.get(ALIAS) == one
 
 
 async def test_one_hanging_replica_holds_up_nobody(site: Site) -> None:
@@ -250,7 +250,7 @@ async def test_one_hanging_replica_holds_up_nobody(site: Site) -> None:
     async with running(reconciler):
         await until(lambda: reconciler.served.on(new) == {"a"})
         site.registry.rollback("desk", by="bob")
-        await until(lambda: reconciler.served.aliases == {ALIAS: old})
+        await until(lambda: reconciler.served.aliases.get(ALIAS) == old)
         site.a.restart()
         await until(lambda: set(site.a.loaded) == {old, new})
 
@@ -266,10 +266,73 @@ async def test_the_loop_survives_its_database(site: Site, monkeypatch: pytest.Mo
         raise OSError("disk is gone")
 
     async with running(site.reconciler):
-        await until(lambda: site.reconciler.served.aliases == {ALIAS: one})
+        await until(lambda: site.reconciler.served.aliases.get(ALIAS) == one)
         with monkeypatch.context() as patched:
-            patched.setattr(site.registry, "aliases", away)
+            patched.setattr(site.registry, "desired", away)
             await until(lambda: asked > 2)
-        assert site.reconciler.served.aliases == {ALIAS: one}
+        assert site.reconciler.served.aliases.get(ALIAS) == one
         site.a.restart()
         await until(lambda: one in site.a.loaded)
+
+
+async def test_an_alias_leads_somewhere_while_its_release_is_proved_here(site: Site) -> None:
+    """Another gateway moves an alias: until its release is proved here the old one answers, not nobody."""
+    old = await site.release(1)
+    others = Fleet((site.a.replica, site.b.replica))  # another gateway's, with the same replicas
+    await site.reconciler.refresh()
+    new = site.put(2)
+    await rollout.release(new, fleet=others, registry=site.registry, store=site.store, by="bob")
+    assert (await site.reconciler.refresh()).aliases[ALIAS] == old
+    await site.reconciler.reconcile_once()
+    assert site.reconciler.served.aliases == {ALIAS: new, "desk@previous": old}
+
+
+async def test_an_alias_is_not_held_for_ever(site: Site) -> None:
+    """A new release that no replica serves for long is a fault to be seen: nobody answers in its place."""
+    await site.release(1)
+    await site.reconciler.refresh()
+    new = site.put(2)
+    others = Fleet((site.a.replica, site.b.replica))
+    await rollout.release(new, fleet=others, registry=site.registry, store=site.store, by="bob")
+    site.a.silent = site.b.silent = True
+    await site.reconciler.reconcile_once()
+    site.now = 6.0
+    await site.reconciler.reconcile_once()
+    assert ALIAS not in site.reconciler.served.aliases
+
+
+async def test_what_others_roll_out_is_proved_before_its_alias_moves(site: Site) -> None:
+    """A gateway that sees a release being probed proves it for itself, so that the move finds it ready."""
+    await site.release(1)
+    new = site.put(2)
+    site.registry.register(site.store.get(new))
+    for state in (State.LOADING, State.PROBING):
+        site.registry.advance(new, state)
+    for fake in (site.a, site.b):
+        fake.loaded[new] = str(site.store.path(new))
+    await site.reconciler.reconcile_once()
+    assert site.reconciler.served.on(new) == {"a", "b"}
+    with site.fleet.working_on(new):  # its own rollout is left to probe by itself
+        site.fleet._proven["a"].pop(new)
+        await site.reconciler.reconcile_once()
+        assert site.reconciler.served.on(new) == {"b"}
+
+
+async def test_a_canary_is_served_beside_the_stable_release(site: Site) -> None:
+    """Routing hears of the canary's weight while it is under way, and of nothing when it has ended."""
+    old, new = await site.release(1), site.put(2)
+    await rollout.release(
+        new,
+        fleet=site.fleet,
+        registry=site.registry,
+        store=site.store,
+        by="ann",
+        stage=State.CANARY,
+        weight=0.25,
+    )
+    served = await site.reconciler.refresh()
+    assert served.aliases == {ALIAS: old, "desk@canary": new}
+    assert [(one.alias, one.release, one.weight) for one in served.canaries] == [(ALIAS, new, 0.25)]
+    site.registry.withdraw(new, "worse")
+    served = await site.reconciler.refresh()
+    assert (served.aliases, served.canaries) == ({ALIAS: old}, ())

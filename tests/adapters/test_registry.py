@@ -84,6 +84,9 @@ def path_to(state: State) -> tuple[State, ...]:
     ways = {
         State.REGISTERED: (),
         State.FAILED: (State.LOADING, State.FAILED),
+        State.SHADOW: (State.LOADING, State.PROBING, State.SHADOW),
+        State.CANARY: (State.LOADING, State.PROBING, State.CANARY),
+        State.ROLLED_BACK: (State.LOADING, State.PROBING, State.CANARY, State.ROLLED_BACK),
         State.RETIRED: (*WAY_UP, State.RETIRED),
     }
     return ways[state] if state in ways else WAY_UP[: WAY_UP.index(state) + 1]
@@ -94,7 +97,8 @@ def test_the_table_is_whole() -> None:
     assert set(TRANSITIONS) == set(State)
     assert set().union(*TRANSITIONS.values()) == set(State) - {State.REGISTERED}
     assert all(TRANSITIONS.values())
-    assert set(State) - DROPPABLE == {State.LOADING, State.PROBING, State.STABLE}
+    kept = {State.LOADING, State.PROBING, State.SHADOW, State.CANARY, State.STABLE, State.ROLLED_BACK}
+    assert set(State) - DROPPABLE == kept
     for state in State:
         assert all(b in TRANSITIONS[a] for a, b in pairwise((State.REGISTERED, *path_to(state))))
 
@@ -135,10 +139,10 @@ def test_aliases_are_apart(registry: Registry, releases: tuple[str, str, str]) -
     """Aliases of one adapter, and adapters of other names, do not touch each other."""
     one, two, _ = releases
     registry.promote(one, by="ann")
-    registry.promote(two, "canary", by="ann")
+    registry.promote(two, "next", by="ann")
     assert {name: alias.release for name, alias in registry.aliases().items()} == {
         "desk@stable": one,
-        "desk@canary": two,
+        "desk@next": two,
     }
     assert registry.wanted() == {one, two}
 

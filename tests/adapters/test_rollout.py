@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ class Site:
     def put(self, seed: int, **changes: object) -> str:
         return self.store.put(make_artifact(self._folder / f"desk-{seed}", seed=seed, **changes)).release
 
-    async def release(self, release: str, **options: bool) -> Alias:
+    async def release(self, release: str, **options: Any) -> Alias:
         return await rollout.release(
             release, fleet=self.fleet, registry=self.registry, store=self.store, by="ann", **options
         )
@@ -176,3 +177,87 @@ async def test_nothing_to_release(site: Site) -> None:
     site.fleet = Fleet(())
     with pytest.raises(RolloutFailed, match="no replicas"):
         await site.release(site.put(1))
+
+
+async def test_quorum_leaves_a_failing_replica_behind(site: Site) -> None:
+    """With a quorum of two of three, one replica that fails does not fail the release, nor keeps it."""
+    site.replicas["b"].silent = True
+    one = site.put(1)
+    with pytest.raises(RolloutFailed):
+        await site.release(one)
+    assert (await site.release(one, quorum=0.6)).release == one
+    assert site.loaded() == {"a": {one}, "b": set(), "c": {one}}
+    assert site.fleet.served() == {"a": {one}, "b": frozenset(), "c": {one}}
+    assert site.registry.version(one).state is State.STABLE
+
+
+async def test_below_the_quorum_all_is_undone(site: Site) -> None:
+    """Two that fail at different steps are too many: both are named, and nobody keeps the release."""
+    site.replicas["a"].planted["load_lora_adapter"] = failing()
+    site.replicas["b"].silent = True
+    with pytest.raises(RolloutFailed) as failed:
+        await site.release(site.put(1), quorum=0.6)
+    assert set(failed.value.reasons) == {"a", "b"}
+    assert site.loaded() == {name: set() for name in NAMES}
+
+
+async def test_shadow_canary_stable(site: Site) -> None:
+    """A release goes stage by stage; each has its own alias, and none but the last moves @stable."""
+    old, new = site.put(1), site.put(2)
+    await site.release(old)
+    shadow = await site.release(new, stage=State.SHADOW)
+    assert (shadow.alias, site.registry.version(new).state) == ("desk@shadow", State.SHADOW)
+    canary = await site.release(new, stage=State.CANARY, weight=0.1)
+    assert (canary.alias, site.registry.version(new).state) == ("desk@canary", State.CANARY)
+    assert set(site.registry.aliases()) == {"desk@canary", "desk@stable"}
+    assert site.registry.alias("desk").release == old
+    (trial,) = site.registry.trials("desk")
+    assert (trial.release, trial.against, trial.weight, trial.verdict) == (new, old, 0.1, "")
+    stable = site.registry.conclude(new, by="ann")
+    assert (stable.release, stable.previous) == (new, old)
+    assert set(site.registry.aliases()) == {"desk@stable"}
+    (trial,) = site.registry.trials("desk")
+    assert (trial.verdict, trial.ended_ns is not None) == ("promoted", True)
+
+
+async def test_a_canary_that_is_withdrawn(site: Site) -> None:
+    """It is rolled back with its reason, its alias goes, and it may be tried again later."""
+    old, new = site.put(1), site.put(2)
+    await site.release(old)
+    await site.release(new, stage=State.CANARY, weight=0.2)
+    site.registry.withdraw(new, "worse in errors")
+    version = site.registry.version(new)
+    assert (version.state, version.reason) == (State.ROLLED_BACK, "worse in errors")
+    assert set(site.registry.aliases()) == {"desk@stable"}
+    assert site.registry.trials()[0].verdict == "rolled back"
+    with pytest.raises(NotServable, match="neither shadow nor canary"):
+        site.registry.withdraw(new, "again")
+    await site.release(new, stage=State.CANARY, weight=0.2)
+    assert [trial.verdict for trial in site.registry.trials()] == ["rolled back", ""]
+
+
+async def test_canaries_that_cannot_be(site: Site) -> None:
+    """Without a stable release, beside another canary, or with all of the traffic: refused, nothing stays."""
+    one, two, three = (site.put(seed) for seed in (1, 2, 3))
+    with pytest.raises(NotServable, match="no stable release"):
+        await site.release(one, stage=State.CANARY, weight=0.1)
+    assert (site.loaded()["a"], site.registry.version(one).state) == (set(), State.FAILED)
+    await site.release(one)
+    with pytest.raises(NotServable, match="weight"):
+        await site.release(two, stage=State.CANARY, weight=1.0)
+    await site.release(two, stage=State.CANARY, weight=0.1)
+    with pytest.raises(NotServable, match="under way"):
+        await site.release(three, stage=State.CANARY, weight=0.1)
+    assert site.loaded() == {name: {one, two} for name in NAMES}
+
+
+async def test_rollback_is_written_in_the_states(site: Site) -> None:
+    """What an alias was rolled back from says so; rolling forward makes it stable again."""
+    old, new = site.put(1), site.put(2)
+    for release in (old, new):
+        await site.release(release)
+    await rollout.rollback("desk", registry=site.registry, by="bob")
+    assert site.registry.version(new).state is State.ROLLED_BACK
+    assert site.registry.version(old).state is State.STABLE
+    await rollout.rollback("desk", registry=site.registry, by="bob")
+    assert site.registry.version(new).state is State.STABLE

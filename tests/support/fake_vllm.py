@@ -4,16 +4,22 @@ A loaded adapter answers as the probes in its folder's manifest say; the base an
 kept in `calls`, which several replicas may share to show the order of events between them.
 """
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
+from fastapi import FastAPI, Request, Response
 
 from adapters.manifest import Probe
 from adapters.replica import Replica
 from tests.support.adapters import read_manifest
+from tests.support.vllm import free_port
+from tests.support.waiting import until
 
 Planted = Callable[[], httpx.Response]
 
@@ -42,6 +48,25 @@ class FakeVllm:
         self.replica = Replica(
             name, "http://vllm/v1", client=httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         )
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """On a socket of the loopback, for who opens connections of its own; its URL."""
+        app, port = FastAPI(), free_port()
+
+        @app.api_route("/{path:path}", methods=["GET", "POST"])
+        async def answer(path: str, request: Request) -> Response:
+            asked = httpx.Request(request.method, f"http://vllm/{path}", content=await request.body())
+            said = self._answer(asked)
+            return Response(said.content, said.status_code, media_type="application/json")
+
+        server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        work = asyncio.create_task(server._serve())
+        await until(lambda: server.started)
+        yield f"http://127.0.0.1:{port}/v1"
+        server.should_exit = True
+        await work
 
     def restart(self) -> None:
         self.loaded = {}

@@ -1,0 +1,510 @@
+"""Releases on three real vLLM replicas under live traffic, through two gateways. Run: `make bench-rollout`.
+
+    make bench-rollout ARGS="--releases 20 --rate 12"
+
+About 8 minutes on two cores. Two adapters are trained; each release is one of them with its weights changed
+by a hair, so that it is a new release whose answers are known. Traffic is mixed: the adapter's task and the
+base, whole answers and streams, half of it through each gateway. Every answer is held against what the
+release that the gateway names in its headers has to say.
+
+    promote_ms            from POST /admin/adapters to the first token of the new adapter on every replica
+    load_ms               three load calls alone, at the same time, under the same traffic
+    overhead_ms           the difference, release by release
+    seen_ms               from the answer to that POST until the other gateway answers with the new release
+    rollback_s            from POST …/rollback until both gateways answer with the release before
+    failed_requests       whole answers that failed, in all phases
+    wrong_adapter_answers that are not the named release's, or name a release whose time is over
+    silent_ends           streams that ended neither with [DONE] nor with an error event
+    back_s, reconciled_s  from kill -9 of a replica until its successor answers, and until it has its adapters
+
+The replicas, the gateways and the load share the machine's cores: latencies are those of a busy machine.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import yaml
+from peers.process import free_port, run_script
+from peers.report import emit
+from rich.console import Console
+from rich.table import Table
+from safetensors.numpy import load_file, save_file
+
+from adapters.manifest import MANIFEST_FILE, WEIGHT_FILES
+from gateway.admission import hash_key
+from gateway.backends.vllm_process import VllmProcess
+from tests.support.adapters import BASE, QUEUES, REQUESTS, read_manifest, seal, train_adapter
+
+APP, ADMIN, VLLM = "sk-hg-bench-app", "sk-hg-bench-admin", "sk-vllm-of-the-bench"
+NAME = "queues"
+SEEN_WITHIN_S = 1.0  # after an alias has moved, for every gateway to follow
+LONG_ANSWER = 150  # tokens of the streams that a killed replica is to break
+screen = Console(width=110)
+
+
+# What is asked, and what the answers are.
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """One answer of a gateway. `at`: when it was asked for, on time.monotonic()."""
+
+    at: float
+    stream: bool
+    model: str
+    prompt: str
+    status: int = 0
+    release: str = ""
+    text: str = ""
+    error: str = ""
+    ended: bool = False  # a whole answer, [DONE] or an error event
+    told: bool = False  # an error event
+
+    @property
+    def failed(self) -> bool:
+        return self.status != 200 or bool(self.error) or not self.ended
+
+
+class Client:
+    """Of one gateway."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=limits)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def admin(self, method: str, path: str, body: object = None) -> Any:
+        headers = {"authorization": f"Bearer {ADMIN}"}
+        answer = await self._http.request(method, f"/admin{path}", json=body, headers=headers)
+        if answer.status_code >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+    async def chat(self, model: str, prompt: str, *, stream: bool = False, tokens: int = 12) -> Answer:
+        """One greedy answer. Whatever goes wrong is in it."""
+        answer = Answer(at=time.monotonic(), stream=stream, model=model, prompt=prompt)
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": tokens,
+            "stream": stream,
+        }
+        if tokens == LONG_ANSWER:
+            body |= {"ignore_eos": True}
+        headers = {"authorization": f"Bearer {APP}"}
+        try:
+            async with self._http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as got:
+                answer.status = got.status_code
+                answer.release = got.headers.get("x-headgate-adapter", "")
+                await (_read_stream(got, answer) if stream else _read_whole(got, answer))
+        except httpx.HTTPError as error:
+            answer.error = f"{type(error).__name__}: {error}"
+        return answer
+
+
+async def _read_whole(got: httpx.Response, answer: Answer) -> None:
+    said = json.loads(await got.aread())
+    if "error" in said:
+        answer.error = said["error"]["message"]
+        return
+    answer.text, answer.ended = said["choices"][0]["message"]["content"] or "", True
+
+
+async def _read_stream(got: httpx.Response, answer: Answer) -> None:
+    if answer.status != 200:
+        return await _read_whole(got, answer)
+    async for line in got.aiter_lines():
+        if not line.startswith("data: "):
+            continue
+        if line == "data: [DONE]":
+            answer.ended = True
+        elif "error" in (event := json.loads(line[6:])):
+            answer.error, answer.told, answer.ended = event["error"]["message"], True, True
+        elif event["choices"]:
+            answer.text += event["choices"][0]["delta"].get("content") or ""
+    return None
+
+
+class Traffic:
+    """Requests at a steady rate for as long as it is entered, half of them through each gateway."""
+
+    def __init__(self, clients: Sequence[Client], prompts: Sequence[str], rate: float) -> None:
+        self._clients, self._prompts, self._rate = itertools.cycle(clients), itertools.cycle(prompts), rate
+        self._long = False
+        self.answers: list[Answer] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, long_streams: bool = False) -> AsyncIterator[None]:
+        self._long, ending = long_streams, asyncio.Event()
+        sender = asyncio.create_task(self._send(ending))
+        try:
+            yield
+        finally:
+            ending.set()
+            await sender
+
+    async def _send(self, ending: asyncio.Event) -> None:
+        kinds = itertools.cycle(
+            ((NAME, False), (NAME, True), (BASE.name, False), (NAME, False), (NAME, True))
+        )
+        due = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as under_way:
+            while not ending.is_set():
+                model, stream = next(kinds)
+                tokens = LONG_ANSWER if self._long and stream else 12
+                model = BASE.name if tokens == LONG_ANSWER else model
+                under_way.create_task(self._one(next(self._clients), model, stream, tokens))
+                due += 1 / self._rate
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
+                        await ending.wait()
+
+    async def _one(self, client: Client, model: str, stream: bool, tokens: int) -> None:
+        self.answers.append(await client.chat(model, next(self._prompts), stream=stream, tokens=tokens))
+
+
+# The fleet: three replicas and two gateways.
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.vllms = [
+            VllmProcess(
+                BASE,
+                BASE.name,
+                free_port(),
+                log_path=folder / f"vllm-{number}.log",
+                dtype="float32",
+                max_model_len=512,
+                max_loras=8,
+                api_key=VLLM,
+                environment={"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+            )
+            for number in (1, 2, 3)
+        ]
+        self.direct = [
+            httpx.AsyncClient(base_url=one.url, headers={"authorization": f"Bearer {VLLM}"}, timeout=60)
+            for one in self.vllms
+        ]
+        self.ports = (free_port(), free_port())
+        self.clients = [Client(f"http://127.0.0.1:{port}") for port in self.ports]
+        self._gateways: list[subprocess.Popen[bytes]] = []
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Site":
+        for vllm in self.vllms:
+            self._stack.push_async_callback(vllm.stop)
+            vllm.start()
+        started = time.monotonic()
+        await asyncio.gather(*(vllm.wait_ready() for vllm in self.vllms))
+        screen.print(f"three replicas ready after {time.monotonic() - started:.0f} s")
+        for number, port in enumerate(self.ports):
+            self._start_gateway(number, port)
+        for client in self.clients:
+            await _until_ready(client)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for gateway in self._gateways:
+            gateway.send_signal(signal.SIGTERM)
+        for gateway in self._gateways:
+            await asyncio.to_thread(gateway.wait, 40)
+        for client in (*self.clients, *self.direct):
+            await client.aclose()
+        await self._stack.aclose()
+
+    def _start_gateway(self, number: int, port: int) -> None:
+        path = self.folder / f"gateway-{number}.yaml"
+        (self.folder / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+        urls = [f"{vllm.url}/v1" for vllm in self.vllms]
+        path.write_text(yaml.safe_dump(_settings(port, urls)))
+        with (self.folder / f"gateway-{number}.log").open("wb") as log:
+            command = [str(Path(sys.executable).parent / "headgate"), "serve", "--config", str(path)]
+            environment = {**os.environ, "BENCH_VLLM_KEY": VLLM}
+            self._gateways.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            )
+
+    async def loads_ms(self, release: str, folder: Path) -> float:
+        """Three load calls alone, at once; the adapter is unloaded again."""
+        body = {"lora_name": release, "lora_path": str(folder)}
+        started = time.perf_counter()
+        for answer in await asyncio.gather(
+            *(one.post("/v1/load_lora_adapter", json=body) for one in self.direct)
+        ):
+            answer.raise_for_status()
+        took = time.perf_counter() - started
+        gone = {"lora_name": release}
+        await asyncio.gather(*(one.post("/v1/unload_lora_adapter", json=gone) for one in self.direct))
+        return took * 1e3
+
+    async def first_tokens(self, release: str) -> None:
+        """One token of the release from every replica."""
+        body = {"model": release, "prompt": "hello", "max_tokens": 1}
+        for answer in await asyncio.gather(*(one.post("/v1/completions", json=body) for one in self.direct)):
+            answer.raise_for_status()
+
+
+POLICY = {
+    "name": "bench",
+    "version": 1,
+    "routes": [
+        {
+            "name": "task",
+            "match": {"model": NAME},
+            "targets": [{"backend": "vllm", "adapter": f"{NAME}@stable"}],
+        },
+        {"name": "rest", "targets": [{"backend": "vllm"}]},
+    ],
+}
+
+
+def _settings(port: int, urls: Sequence[str]) -> dict[str, Any]:
+    return {
+        "listen": {"host": "127.0.0.1", "port": port},
+        "state": "state",
+        "policy": "policy.yaml",
+        "zones": {"home": {"local": True, "ceiling": "restricted"}},
+        "backends": {
+            "vllm": {
+                "kind": "vllm",
+                "zone": "home",
+                "urls": list(urls),
+                "model": BASE.name,
+                "usd_per_hour": "0.08",
+                "api_key_env": "BENCH_VLLM_KEY",
+            }
+        },
+        "keys": [
+            {"id": "app", "sha256": hash_key(APP), "team": "bench"},
+            {"id": "operator", "sha256": hash_key(ADMIN), "team": "platform", "admin": True},
+        ],
+    }
+
+
+async def _until_ready(client: Client) -> None:
+    async with asyncio.timeout(90):
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await client._http.get("/ready")).status_code == 200:
+                    return
+            await asyncio.sleep(0.2)
+
+
+def variants(trained: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    """New releases without end, by turns of v2 and v1: their answers are the same, their bytes are not."""
+    for number in itertools.count():
+        version = ("v2", "v1")[number % 2]
+        made = shutil.copytree(trained[version], folder / f"{number}-{version}")
+        weights = load_file(made / WEIGHT_FILES[1])
+        hair = np.float32(1 + (number + 1) * 1e-6)
+        save_file({name: tensor * hair for name, tensor in weights.items()}, made / WEIGHT_FILES[1])
+        evaluation = msgspec.structs.replace(read_manifest(made).evaluation, passed=True, reasons=())
+        seal(made, evaluation=evaluation)
+        yield version, made
+
+
+# What is measured.
+
+
+class Bench:
+    def __init__(self, site: Site, trained: Mapping[str, Path], options: argparse.Namespace) -> None:
+        self.site, self.options = site, options
+        self._folders = variants(trained, site.folder)
+        self.version: dict[str, str] = {}  # release -> whose answers it gives
+        self.spans: list[tuple[str, float]] = []  # which release became stable, and when that was certain
+        self.expected: dict[tuple[str, str], str] = {}  # version, prompt -> answer
+        self.figures: dict[str, float] = {}
+        self.failures: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        prompts = await self._learn()
+        traffic = Traffic(self.site.clients, prompts, self.options.rate)
+        async with traffic.running():
+            await self._releases()
+            await self._rollbacks()
+        self._judge("release", traffic)
+        await self._kill(traffic)
+
+    async def release(self) -> tuple[str, Path]:
+        version, folder = next(self._folders)
+        found = await self.site.clients[0].admin("POST", "/adapters", {"folder": str(folder)})
+        self.version[found["release"]] = version
+        self.spans.append((found["release"], time.monotonic()))
+        return found["release"], folder
+
+    async def _learn(self) -> list[str]:
+        """The prompts to which both versions give the answers that they were taught."""
+        prompts = [text for texts in REQUESTS for text in texts]
+        good = set(prompts)
+        for _ in range(2):
+            release, _ = await self.release()
+            version = self.version[release]
+            for queue, texts in zip(QUEUES[version], REQUESTS, strict=True):
+                for prompt in texts:
+                    self.expected[version, prompt] = queue
+                    answer = await self.site.clients[0].chat(NAME, prompt)
+                    if answer.failed:
+                        raise SystemExit(f"{release} does not answer: {answer.error}")
+                    if answer.text.strip() != queue:
+                        good.discard(prompt)
+        if len(good) < 8:
+            raise SystemExit(f"the trained adapters know only {len(good)} of {len(prompts)} prompts")
+        return sorted(good)
+
+    async def _releases(self) -> None:
+        promote, load, overhead, seen = [], [], [], []
+        for number in range(self.options.releases):
+            _, spare = next(self._folders)
+            alone = await self.site.loads_ms(f"spare-{number}@000000000000", spare)
+            started = time.perf_counter()
+            release, _ = await self.release()
+            returned = time.perf_counter()
+            await self.site.first_tokens(release)
+            took = (time.perf_counter() - started) * 1e3
+            await self._until_named(self.site.clients[1], release)
+            seen.append((time.perf_counter() - returned) * 1e3)
+            promote.append(took)
+            load.append(alone)
+            overhead.append(took - alone)
+            screen.print(
+                f"release {number + 1}: {took:.0f} ms, loads alone {alone:.0f} ms, seen {seen[-1]:.0f} ms"
+            )
+            await asyncio.sleep(1.5)
+        for name, values in (("promote", promote), ("load", load), ("overhead", overhead), ("seen", seen)):
+            self.figures |= {f"{name}_ms_p50": statistics.median(values), f"{name}_ms_p99": _p99(values)}
+
+    async def _rollbacks(self) -> None:
+        took = []
+        for _ in range(4):
+            started = time.monotonic()
+            found = await self.site.clients[0].admin("POST", f"/adapters/{NAME}/rollback")
+            self.spans.append((found["release"], time.monotonic()))
+            for client in self.site.clients:
+                await self._until_named(client, found["release"])
+            took.append(time.monotonic() - started)
+            await asyncio.sleep(1.5)
+        self.figures["rollback_s"] = max(took)
+
+    async def _until_named(self, client: Client, release: str) -> None:
+        async with asyncio.timeout(30):
+            while (await client.chat(NAME, "send money to mom", tokens=1)).release != release:
+                pass
+
+    async def _kill(self, traffic: Traffic) -> None:
+        traffic.answers.clear()
+        victim = self.site.vllms[1]
+        async with traffic.running(long_streams=True):
+            await asyncio.sleep(4)
+            killed = time.monotonic()
+            os.killpg(victim.pid or 0, signal.SIGKILL)
+            await asyncio.sleep(6)
+        under_fire = list(traffic.answers)
+        async with traffic.running():
+            await victim.stop()
+            victim.start()
+            await victim.wait_ready()
+            self.figures["back_s"] = time.monotonic() - killed
+            release = self.spans[-1][0]
+            async with asyncio.timeout(60):
+                while True:
+                    if await self._served_by_all(release):
+                        break
+                    await asyncio.sleep(0.2)
+            self.figures["reconciled_s"] = time.monotonic() - killed
+            await asyncio.sleep(5)
+        self._judge("kill", traffic)
+        streams = [answer for answer in under_fire if answer.stream]
+        self.figures |= {
+            "streams_broken": sum(answer.told for answer in streams),
+            "silent_ends": sum(not answer.ended for answer in streams),
+            "requests_after_kill": len(traffic.answers),
+        }
+
+    async def _served_by_all(self, release: str) -> bool:
+        found = await self.site.clients[1].admin("GET", "/adapters")
+        return any(one["release"] == release and len(one["replicas"]) == 3 for one in found)
+
+    def _judge(self, phase: str, traffic: Traffic) -> None:
+        for answer in traffic.answers:
+            if answer.failed and not (answer.stream and answer.told):
+                self.failures[f"{phase}: {answer.status} {answer.error[:120]}"] += 1
+            elif not answer.failed and answer.model == NAME and (why := self._wrong(answer)):
+                self.wrong[f"{phase}: {why}"] += 1
+        self.figures[f"requests_{phase}"] = len(traffic.answers)
+        self.figures["failed_requests"] = self.failures.total()
+        self.figures["wrong_adapter_answers"] = self.wrong.total()
+
+    def _wrong(self, answer: Answer) -> str:
+        version = self.version.get(answer.release)
+        if version is None:
+            return f"answered by {answer.release or 'the base'}"
+        if answer.text.strip() != self.expected[version, answer.prompt]:
+            return f"{answer.release} said {answer.text.strip()!r}"
+        stable = [release for release, at in self.spans if at + SEEN_WITHIN_S <= answer.at]
+        later = [release for release, at in self.spans if at + SEEN_WITHIN_S > answer.at]
+        return "" if answer.release in (stable[-1:] + later) else f"{answer.release} was no longer stable"
+
+
+def _p99(values: Sequence[float]) -> float:
+    return float(np.percentile(values, 99))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Releases on three replicas under traffic.")
+    parser.add_argument("--releases", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=12.0, help="requests a second, all kinds together")
+    parser.add_argument("--keep", type=Path, help="a folder for trained adapters, which are made once")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headgate-rollout-") as folder:
+        trained = _trained(options.keep or Path(folder) / "trained")
+        asyncio.run(_measure(Path(folder), trained, options))
+
+
+def _trained(folder: Path) -> dict[str, Path]:
+    found = {path.parent.parent.name: path.parent for path in folder.glob(f"*/*/{MANIFEST_FILE}")}
+    return {
+        version: found.get(version) or train_adapter(version, folder / version) for version in ("v1", "v2")
+    }
+
+
+async def _measure(folder: Path, trained: Mapping[str, Path], options: argparse.Namespace) -> None:
+    async with Site(folder) as site:
+        bench = Bench(site, trained, options)
+        await bench.run()
+    table = Table("", "", box=None)
+    for name, value in bench.figures.items():
+        table.add_row(name, f"{value:,.2f}")
+    screen.print(table)
+    for what, count in (bench.failures + bench.wrong).most_common(12):
+        screen.print(f"{count} × {what}", markup=False, style="red")
+    emit("rollout", {name: round(value, 2) for name, value in bench.figures.items()})
+
+
+if __name__ == "__main__":
+    run_script(main)
