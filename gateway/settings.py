@@ -246,6 +246,13 @@ class TelemetrySettings(Part):
     sample: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the requests whose client did not decide
 
 
+class FinetuneSettings(Part):
+    """Jobs of `/v1/fine_tuning`: they train the base that the vLLM backends serve."""
+
+    base: str = ""  # what to train on: a bundled base, a folder, a hub's name; empty: the served name
+    worker: StrictBool = False  # `serve` trains too; without it `headgate worker` does
+
+
 class Settings(Part):
     listen: Listen = Listen()
     state: Path = Path("var")
@@ -261,6 +268,7 @@ class Settings(Part):
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none
     telemetry: TelemetrySettings = TelemetrySettings()
+    finetune: FinetuneSettings = FinetuneSettings()
 
     @property
     def scale(self) -> Scale:
@@ -457,6 +465,7 @@ _PARTS: Mapping[str, type[Part]] = {
     "recogniser": RecogniserSettings,
     "limits": LimitSettings,
     "telemetry": TelemetrySettings,
+    "finetune": FinetuneSettings,
 }
 
 
