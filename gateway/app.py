@@ -8,22 +8,28 @@ import importlib
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvicorn
 from fastapi import FastAPI
 
+from adapters.errors import AdapterError
+from finetune.jobs.release import NotReleased
 from gateway.admission import Keys
-from gateway.api import admin, errors
+from gateway.api import admin, errors, files
 from gateway.api.auth import Right, any_key
 from gateway.api.body_limit import BodyLimit
 from gateway.api.decisions import decisions_router
 from gateway.api.desk import REFUSALS, Desk, reading
+from gateway.api.files import owner_of
+from gateway.api.fine_tuning import fine_tuning_router
 from gateway.api.health import health_router, live, readiness
 from gateway.api.models import Card, models_router
 from gateway.api.reports import reports_router
@@ -36,6 +42,7 @@ from gateway.backends.replica_set import Able, ReplicaSet
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
+from gateway.control.jobs import Tuning
 from gateway.control.policies import Policies
 from gateway.control.rules import Classifiers
 from gateway.control.state import ControlState
@@ -48,6 +55,7 @@ from gateway.fleet import Fleet
 from gateway.holds import Holds
 from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
+from gateway.ledger.database import StoreUnavailable
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.prices import NANO_PER_USD, PriceBook
 from gateway.monitor.metrics import Metrics
@@ -74,8 +82,10 @@ from gateway.settings import (
     VllmSettings,
     read_yaml,
 )
+from gateway.types import Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.load import load
+from router_policies.names import TUNED_PREFIX, tuned_alias
 from router_policies.types import Snapshot
 
 log = logging.getLogger("headgate")
@@ -140,7 +150,7 @@ def build_app(
         budgets=[build_budget(budget) for budget in settings.budgets],
     )
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
-    fleet = Fleet(settings)
+    fleet, tuning = Fleet(settings), Tuning(settings)
     backends = backends or {
         name: build_backend(name, b, settings, fleet.able) for name, b in settings.backends.items()
     }
@@ -198,8 +208,15 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
-        async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
+        training = tuning_here(tuning, fleet) if settings.finetune.worker else nullcontext()
+        async with (
+            fleet.running(),
+            dataplane.running(),
+            holds.running() if holds else nullcontext(),
+            training,
+        ):
             yield
+        tuning.close()
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():
             await backend.aclose()
@@ -229,9 +246,22 @@ def build_app(
     )
     errors.install(api)
     admin.install(api)
+    files.install(api)
     api.add_middleware(BodyLimit)
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
-    api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
+
+    def served() -> Mapping[str, str]:
+        return fleet.snapshot.aliases
+
+    def cards(client: Principal, aliases: Mapping[str, str]) -> list[Card]:
+        shown = model_cards(settings, policies.stable, aliases, fleet.base)
+        return [*shown, *tuned_cards(tuning, client, aliases)]
+
+    api.include_router(models_router(any_key(keys), served, cards))
+    api.include_router(files.files_router(any_key(keys), tuning.files, tuning.jobs))
+    api.include_router(
+        fine_tuning_router(any_key(keys), tuning.jobs, tuning.files, base=tuning.base, aliases=served)
+    )
     api.include_router(admin.admin_router(desk, fleet))
     spent = FinanceDesk(ledger.store, settings)
     api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
@@ -366,7 +396,9 @@ def build_budget(budget: BudgetSettings) -> Budget:
     )
 
 
-def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> list[Card]:
+def model_cards(
+    settings: Settings, policy: CompiledPolicy, aliases: Mapping[str, str], base: str
+) -> list[Card]:
     """Names that routes answer to, base models, rented models, and adapters with their base."""
     now = int(time.time())
     named = {model for route in policy.routes for model in route.conditions.models}
@@ -374,7 +406,43 @@ def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> lis
     for name, backend in settings.backends.items():
         models = (backend.model,) if isinstance(backend, VllmSettings) else backend.models
         cards |= {m: Card(id=m, created=now, owned_by=name) for m in models if "*" not in m}
-    for alias, release in fleet.snapshot.aliases.items():
-        for adapter in (alias, release):
-            cards[adapter] = Card(id=adapter, created=now, owned_by="headgate", parent=fleet.base)
+    for alias, release in aliases.items():
+        if not alias.startswith(TUNED_PREFIX):  # those have names of their own, and are their team's
+            for adapter in (alias, release):
+                cards[adapter] = Card(id=adapter, created=now, owned_by="headgate", parent=base)
     return list(cards.values())
+
+
+def tuned_cards(tuning: Tuning, client: Principal, aliases: Mapping[str, str]) -> list[Card]:
+    """What the jobs of the client's team or project made, as far as it is served."""
+    try:
+        made = tuning.jobs.models(owner_of(client))
+    except StoreUnavailable as error:  # all other models can be asked for all the same
+        log.warning("fine-tuned models are not listed: %s", error)
+        return []
+    return [
+        Card(id=name, created=since, owned_by=client.team, parent=tuning.base)
+        for name, since in made
+        if tuned_alias(name, client.team) in aliases
+    ]
+
+
+@asynccontextmanager
+async def tuning_here(tuning: Tuning, fleet: Fleet) -> AsyncIterator[None]:
+    """Works on fine-tuning jobs until left. Of all gateways of a machine one at a time does."""
+    loop = asyncio.get_running_loop()
+
+    def release(folder: Path, by: str) -> str:
+        try:
+            return asyncio.run_coroutine_threadsafe(fleet.release(folder, by=by), loop).result().release
+        except AdapterError as error:
+            raise NotReleased(str(error)) from error
+
+    worker = tuning.worker(release)
+    thread = threading.Thread(target=tuning.alone, args=(worker,), name="fine-tuning")
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        await asyncio.to_thread(thread.join)

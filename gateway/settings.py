@@ -253,6 +253,13 @@ class FleetSettings(Part):
     canary: CanarySettings = CanarySettings()
 
 
+class FinetuneSettings(Part):
+    """Jobs of `/v1/fine_tuning`: they train the base that the vLLM backends serve."""
+
+    base: str = ""  # what to train on: a bundled base, a folder, a hub's name; empty: the served name
+    worker: StrictBool = False  # `serve` trains too; without it `headgate worker` does
+
+
 class Settings(Part):
     listen: Listen = Listen()
     state: Path = Path("var")
@@ -270,6 +277,7 @@ class Settings(Part):
     access_log: str = ""  # a path, or "-" for standard output; empty: none
     telemetry: TelemetrySettings = TelemetrySettings()
     fleet: FleetSettings = FleetSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
 
     @property
     def scale(self) -> Scale:
@@ -445,6 +453,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "telemetry": TelemetrySettings,
     "fleet": FleetSettings,
     "canary": CanarySettings,
+    "finetune": FinetuneSettings,
 }
 
 

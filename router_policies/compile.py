@@ -147,7 +147,8 @@ def _unusable(match: Match, target: Target, backend: BackendInfo) -> Iterator[st
 def _may_serve(backend: BackendInfo, pattern: str) -> bool:
     """Whether the backend may serve a model that `pattern` matches. Its adapters are not known here."""
     wildcard = pattern.endswith("*")
-    if ANY_MODEL in backend.models or (backend.adapters and (wildcard or is_adapter(pattern))):
+    is_ours = wildcard or is_adapter(pattern) or pattern.startswith("ft:")
+    if ANY_MODEL in backend.models or (backend.adapters and is_ours):
         return True
     if wildcard:
         return any(model.startswith(pattern.removesuffix("*")) for model in backend.models)

@@ -14,7 +14,7 @@ import msgspec
 
 from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
 from .denials import Obstacle, Ruled, denied_by_route, no_route, no_route_for_class, none_left, ruled_line
-from .names import is_adapter, is_release
+from .names import TUNED_PREFIX, is_adapter, is_release, tuned_alias
 from .privacy import PrivacyClass
 from .types import Candidate, Decision, Denial, Facts, Permit, Snapshot
 
@@ -135,7 +135,10 @@ def _as_asked(target: CompiledTarget, facts: Facts, snapshot: Snapshot) -> Upstr
     backend, asked = target.backend, facts.model
     if asked in backend.models:
         return asked, None
-    if backend.adapters and is_adapter(asked):
+    if backend.adapters and asked.startswith("ft:"):
+        release = snapshot.aliases.get(tuned_alias(asked, facts.team) or "")
+        return (release, release) if release else Obstacle.MODEL
+    if backend.adapters and is_adapter(asked) and not asked.startswith(TUNED_PREFIX):
         release = asked if is_release(asked) else snapshot.aliases.get(asked)
         return (release, release) if release else Obstacle.MODEL
     return (asked, None) if "*" in backend.models else Obstacle.MODEL

@@ -21,6 +21,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 
 
+class GatewayAway(ConfigError):
+    """Nobody answers at the gateway's address."""
+
+
 def call(
     gateway: str,
     method: str,
@@ -44,7 +48,7 @@ def call(
             timeout=httpx.Timeout(10.0, read=ROLLOUT_SECONDS),
         )
     except httpx.HTTPError as error:
-        raise ConfigError(gateway, [f"the gateway does not answer: {error}"]) from error
+        raise GatewayAway(gateway, [f"the gateway does not answer: {error}"]) from error
     if answer.is_error:
         raise ConfigError(gateway, [_message(answer)])
     return answer.json()

@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, admin, fake, finetune, keys, policy, prices, privacy, report, serve, trials
+from gateway.cli import (
+    adapters,
+    admin,
+    fake,
+    finetune,
+    keys,
+    policy,
+    prices,
+    privacy,
+    report,
+    serve,
+    trials,
+    worker,
+)
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -17,6 +30,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
+app.command("worker")(worker.worker)
 app.add_typer(report.app, name="report")
 app.add_typer(prices.app, name="prices")
 app.add_typer(admin.app, name="admin")

@@ -54,6 +54,10 @@ READ_HEADERS = frozenset(
 )
 """All that is read of a client's headers. None of them goes upstream."""
 
+UPLOAD = b"/v1/files"
+"""A POST here brings a file that is larger than other bodies, and takes longer."""
+
+MAX_UPLOAD = 513 * 1024 * 1024  # bytes: a file of 512 MiB, and the form around it
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER_S = 2.0  # for a refused client to read why, before its unread bytes reset the connection
 
@@ -65,7 +69,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_head: int = 64 * 1024  # bytes of request line and headers
     max_headers: int = 128
     max_in_flight: int = 4096  # requests of all clients together
-    body_timeout: float = 30.0  # seconds for a whole request to arrive
+    body_timeout: float = 30.0  # seconds for a whole request to arrive; between two parts of an upload
     stall_timeout: float = 60.0  # seconds in which a client that reads too slowly must have caught up
     keep_alive: float = 75.0  # seconds between two requests of a connection
     drain: float = 0.25  # seconds for a request that is on its way when the server is told to stop
@@ -111,6 +115,7 @@ class HotProtocol(HttpToolsProtocol):
         self._arriving = False  # a request has begun and is not whole
         self._in_head = False
         self._cold = False  # the last request was FastAPI's
+        self._uploads = False  # and brings a file
         self._wire_bytes = 0  # of a request that is not whole, without the last read
         self._segment = 0  # bytes of the last read
         self._deaf = False  # nothing more is read of this client
@@ -214,7 +219,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         self.url, self.headers = b"", []
         self._arriving = self._in_head = True
-        self._cold = False
+        self._cold = self._uploads = False
         self._wire_bytes, self.deadline = 0, inf
 
     def on_headers_complete(self) -> None:
@@ -272,6 +277,11 @@ class HotProtocol(HttpToolsProtocol):
         return self._cold and not self.cycle.response_complete
 
     @property
+    def _largest(self) -> int:
+        """Bytes of a body. An upload's are counted while they are written, see `gateway.api.uploads`."""
+        return MAX_UPLOAD if self._uploads else self._limits.max_body
+
+    @property
     def _busy(self) -> bool:
         return self._exchange is not None or self._busy_cold
 
@@ -303,6 +313,7 @@ class HotProtocol(HttpToolsProtocol):
             super().on_header(name, value)
         super().on_headers_complete()
         self._cold = True
+        self._uploads = self.parser.get_method() == b"POST" and _path(url) == UPLOAD
         self.headers = []  # trailers go here: they are no headers of the request
         if self._draining:
             self.cycle.keep_alive = False
@@ -335,7 +346,10 @@ class HotProtocol(HttpToolsProtocol):
         if self._in_head:
             if self._wire_bytes > self._limits.max_head:
                 self._refuse(_head_too_large(self._limits))
-        elif self._wire_bytes > self._limits.max_head + 2 * self._limits.max_body:
+            return
+        if self._uploads:
+            self.deadline = self.loop.time() + self._limits.body_timeout
+        if self._wire_bytes > self._limits.max_head + 2 * self._largest:
             self._refuse(self._too_large())  # endless trailers, or much ado about each chunk
 
     def _turn_deaf(self) -> None:
@@ -376,7 +390,7 @@ class HotProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > self._limits.max_head
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The request body is over {self._limits.max_body} bytes.", code="request_too_large")
+        return TooLarge(f"The request body is over {self._largest} bytes.", code="request_too_large")
 
 
 def _path(target: bytes) -> bytes | None:

@@ -1,5 +1,6 @@
 """Where requests go, and what is said when they go nowhere."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 
 from router_policies.compile import compile_policy
 from router_policies.decide import decide
+from router_policies.names import SLUG, tuned_adapter, tuned_alias, tuned_model
 from router_policies.schema import parse
 from router_policies.types import (
     BackendInfo,
@@ -421,3 +423,39 @@ def _is_in_order(candidate: Candidate, backend: BackendInfo, request: Facts, sna
             policy="p@1",
         )
     )
+
+
+TUNED = tuned_model("llama-8b", "support", "Desk bot", "abc123")
+TUNED_ALIAS = f"{tuned_adapter(TUNED)}@stable"
+OWN = "[{name: own, match: {model: ['ft:*', 'ft.*']}, targets: [{backend: vllm}]}]"
+
+
+@pytest.mark.parametrize(
+    ("asked", "team", "answered"),
+    [
+        (TUNED, "support", True),
+        (f"{TUNED}:ckpt-step-12", "support", True),
+        (TUNED, "legal", False),  # another team's
+        (TUNED.replace("support", "legal"), "legal", False),  # no such model
+        (TUNED.replace("llama-8b", "llama-9b"), "support", False),
+        (TUNED.replace("desk-bot", "desk"), "support", False),
+        ("ft:llama-8b", "support", False),
+        (TUNED_ALIAS, "support", False),  # past its name
+        (f"{tuned_adapter(TUNED)}@0123456789ab", "support", False),
+    ],
+)
+def test_fine_tuned_models_answer_to_their_name_and_team(asked: str, team: str, answered: bool) -> None:
+    """`ft:…` leads to its adapter by the whole of the name, and no other team's; its alias does not."""
+    release = f"{tuned_adapter(TUNED)}@0123456789ab"
+    found = decide(loaded(OWN), facts(model=asked, team=team), Snapshot(aliases={TUNED_ALIAS: release}))
+    assert isinstance(found, Decision) == answered
+    if isinstance(found, Decision):
+        assert [candidate.adapter for candidate in found.candidates] == [release]
+
+
+@pytest.mark.parametrize("suffix", ["", "Ünï çødé", "x" * 64, "a:b:c", "-.-", "..", "A" * 63 + "."])
+def test_any_suffix_makes_a_name(suffix: str) -> None:
+    """Whatever a client writes, the adapter's name is one that a replica takes."""
+    name = tuned_model("org/Base-8B", "team", suffix, "0a1b")
+    assert re.fullmatch(SLUG, tuned_adapter(name))
+    assert tuned_alias(name, "team") == f"{tuned_adapter(name)}@stable"
