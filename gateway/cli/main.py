@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, admin, fake, finetune, keys, policy, privacy, report, serve, trials, worker
+from gateway.cli import (
+    adapters,
+    admin,
+    data,
+    fake,
+    finetune,
+    keys,
+    policy,
+    privacy,
+    report,
+    runs,
+    serve,
+    trials,
+    worker,
+)
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -18,6 +32,8 @@ app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
 app.command("worker")(worker.worker)
+app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(report.app, name="report")
 app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
