@@ -19,6 +19,7 @@ import httpx
 import openai
 import pytest
 
+from tests.sdk.test_node_sdk import run_cases
 from tests.support.adapters import QUEUES, queue_rows
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import ADMIN_KEY, KEY, UPSTREAM_KEY, write_config
@@ -149,6 +150,20 @@ def test_from_rows_to_answers(running: Running) -> None:
         )
         assert_valid(raw.json(), f"ListFineTuningJob{name.capitalize()}Response")
     assert not any(is_alive(pid) for pid in orphans)
+
+
+def test_the_node_sdk(running: Running, tmp_path: Path) -> None:
+    """The same way by the other SDK; and bad rows are all named at once."""
+    path = tmp_path / "queues.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in queue_rows("v2")))
+    run_cases(
+        "fine_tuning.test.mjs",
+        timeout_s=MINUTES,
+        HEADGATE_URL=f"{running.url}/v1",
+        HEADGATE_KEY=KEY,
+        ROWS=str(path),
+        ANSWERS=",".join(QUEUES["v2"]),
+    )
 
 
 def test_the_gate_says_no(running: Running) -> None:
