@@ -58,7 +58,7 @@ class FileStore:
         self._folder, self._reading, self._writing = folder, reading, writing
 
     def incoming(self) -> Incoming:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Incoming(self._folder)
 
     def keep(
@@ -78,8 +78,12 @@ class FileStore:
         )
         self._sweep()
         incoming.path.rename(self.path(stored.id))
-        with self._writing() as connection:
-            connection.execute(insert(FILE).values(**_values(stored)))
+        try:
+            with self._writing() as connection:
+                connection.execute(insert(FILE).values(**_values(stored)))
+        except BaseException:
+            self.path(stored.id).unlink()
+            raise
         return stored
 
     def write(self, content: bytes, *, filename: str, purpose: str, owner: Owner) -> StoredFile:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from adapters.manifest import MANIFEST_FILE, Manifest
 from finetune.base import BaseNotFound, find_base
-from finetune.dataset import InvalidDataset, read_rows
+from finetune.dataset import InvalidDataset, read_preferences, read_rows
 from finetune.job import Job, Step, hyperparameters
 from finetune.jobs.errors import LeaseLost
 from finetune.jobs.files import RESULTS, FileStore
@@ -31,7 +31,7 @@ from router_policies.names import tuned_adapter, tuned_model
 
 WRITE_S = 0.5  # events are written together, this often
 RETRIES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # before a release is tried again
-MOST_ATTEMPTS = 20  # at a job that takes its workers down with it
+MOST_ATTEMPTS = 50  # at a job that takes its workers down with it
 
 
 class Failure(Exception):
@@ -80,7 +80,8 @@ class Runner:
         plan = self._plan(job)
         if faults := plan.faults():
             raise Failure("training_failed", "; ".join(faults))
-        self._jobs.write(holding.lease, [Event(message=f"Fine-tuning job started (attempt {job.attempt})")])
+        again = " again" if job.outcome.chosen else ""
+        self._jobs.write(holding.lease, [Event(message=f"Fine-tuning job started{again}")])
         with Training(plan) as training:
             holding.on_lost(training.stop)
             last = self._follow(training, holding)
@@ -162,13 +163,13 @@ class Runner:
             epochs=None if wishes.n_epochs == "auto" else wishes.n_epochs,
             batch_size=None if wishes.batch_size == "auto" else wishes.batch_size,
         )
-        more: dict[str, Any] = {}
-        if wishes.learning_rate_multiplier != "auto":
-            more["learning_rate"] = wishes.learning_rate_multiplier * _usual_rate(plan)
         if job.asked.method == "dpo":
-            more["method"] = "dpo"
-            more |= {} if wishes.beta in (None, "auto") else {"beta": wishes.beta}
-        return msgspec.structs.replace(plan, **more)
+            beta = {} if wishes.beta in (None, "auto") else {"beta": wishes.beta}
+            plan = msgspec.structs.replace(plan, method="dpo", **beta)
+        if wishes.learning_rate_multiplier == "auto":
+            return plan
+        rate = wishes.learning_rate_multiplier * _usual_rate(plan, job.asked.method)
+        return msgspec.structs.replace(plan, learning_rate=rate)
 
     def _ended(self, holding: Holding) -> dict[str, Any]:
         return {"finished_at": int(time.time()), "releasing": False}
@@ -188,11 +189,14 @@ def read_manifest(folder: Path) -> Manifest:
     return msgspec.json.decode((folder / MANIFEST_FILE).read_bytes(), type=Manifest)
 
 
-def _usual_rate(plan: Job) -> float:
+def _usual_rate(plan: Job, method: str) -> float:
     """The learning rate that the job would have by itself: what a multiplier multiplies. Raises Failure."""
     try:
         folder, _ = find_base(plan.base)
-        rows = read_rows(plan.data)
+        if method == "dpo":
+            rows = [pair.preferred for pair in read_preferences(plan.data)]
+        else:
+            rows = list(read_rows(plan.data))
     except (BaseNotFound, InvalidDataset, OSError) as error:
         raise Failure("training_failed", str(error)) from error
     return hyperparameters(plan, [str(row.answer) for row in rows], _parameters(folder)).learning_rate

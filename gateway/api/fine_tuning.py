@@ -15,6 +15,7 @@ from finetune.jobs.files import FINE_TUNE, FileStore
 from finetune.jobs.records import Asked, Owner, Wishes
 from finetune.jobs.states import Status
 from finetune.jobs.store import JobStore
+from gateway.admission import check_model
 from gateway.api.files import owner_of
 from gateway.api.fine_tuning_views import checkpoint_view, event_number, event_view, job_view
 from gateway.api.models import in_loop
@@ -120,7 +121,8 @@ def fine_tuning_router(
     @router.post("")
     def create(asked: CreateJob, client: Annotated[Principal, Depends(admit)]) -> dict[str, Any]:
         """Queue a job; a worker checks its files, trains and releases it."""
-        _check_model(asked.model, base)
+        check_model(client, asked.model)
+        _check_base(asked.model, base)
         _check_integrations(asked.integrations)
         wanted = _asked(asked)
         owner = owner_of(client)
@@ -235,7 +237,7 @@ def _asked(asked: CreateJob) -> Asked:
     )
 
 
-def _check_model(model: str, base: str) -> None:
+def _check_base(model: str, base: str) -> None:
     if model != base or not base:
         known = f"the only one is {base!r}" if base else "it has no backend of kind vllm"
         raise BadRequest(

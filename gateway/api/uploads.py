@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from finetune.dataset import MAXIMUM_FILE_BYTES
 from finetune.jobs.files import Incoming
@@ -110,6 +111,8 @@ async def receive(
                 await asyncio.to_thread(parser.write, bytes(waiting))
                 waiting.clear()
         await asyncio.to_thread(parser.write, bytes(waiting))
+    except ClientDisconnect:
+        raise BadRequest("The upload broke off.", code="invalid_multipart") from None
     except FormParserError as error:
         raise BadRequest(f"The form cannot be read: {error}", code="invalid_multipart") from error
     if not ended.is_set():

@@ -7,6 +7,7 @@ import typer
 from gateway.cli import (
     adapters,
     admin,
+    data,
     fake,
     finetune,
     keys,
@@ -14,6 +15,7 @@ from gateway.cli import (
     prices,
     privacy,
     report,
+    runs,
     serve,
     trials,
     worker,
@@ -31,6 +33,8 @@ app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
 app.command("worker")(worker.worker)
+app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.add_typer(report.app, name="report")
 app.add_typer(prices.app, name="prices")
 app.add_typer(admin.app, name="admin")

@@ -1,6 +1,7 @@
 """`/v1/files` by the OpenAI SDK and at the wire: streamed to disk, limited, each team's own."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from gateway.api import uploads
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
+from tests.support.waiting import wait_until
 
 ROWS = b"".join(
     json.dumps(
@@ -167,6 +169,25 @@ def test_the_limit(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = post(stack, body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (413, "file")
     assert "larger than 2 MiB" in answer.json()["error"]["message"]
+
+
+def test_a_slow_upload_is_waited_for_and_a_stalled_one_is_not(tmp_path: Path) -> None:
+    """The time limit of other bodies is one between two parts of a file."""
+    parts = [part("purpose", b"fine-tune"), part("file", ROWS, "a.jsonl")[:-2], *[ROWS] * 4, b"\r\n" + END]
+
+    def paced(pauses: list[float]) -> Iterator[bytes]:
+        for piece, pause_s in zip(parts, pauses, strict=True):
+            time.sleep(pause_s)
+            yield piece
+
+    with running_stack(tmp_path, changes={"limits": {"body_timeout_s": 1}}) as stack:
+        slow = post(stack, paced([0.4] * len(parts)))
+        assert slow.status_code == 200, slow.text
+        assert slow.json()["bytes"] == 5 * len(ROWS)
+        with pytest.raises(httpx.TransportError):  # the connection is closed
+            post(stack, paced([0, 0, 2.5, 0, 0, 0, 0]))
+        files = tmp_path / "var" / "files"
+        wait_until(lambda: [path.name for path in files.iterdir()] == [slow.json()["id"]])
 
 
 def test_only_keys_upload_and_only_their_own(client: openai.OpenAI, stack: Stack, disk: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
+from tests.support.waiting import wait_until
 
 BACKENDS = {
     "vllm": {
@@ -201,6 +203,24 @@ def test_others_get_404(client: openai.OpenAI, rows: str, stack: Stack) -> None:
         with pytest.raises(openai.BadRequestError, match="invalid training_file"):
             created(other, rows)
     assert httpx.get(f"{stack.url}/fine_tuning/jobs").status_code == 401
+
+
+def test_the_gateway_can_be_the_worker(tmp_path: Path) -> None:
+    """With `finetune.worker`: a bad file ends its job, with every fault, and no other process is there."""
+    changes = {"backends": BACKENDS, "finetune": {"worker": True}}
+    with (
+        running_stack(tmp_path, policy=POLICY, changes=changes) as stack,
+        openai.OpenAI(base_url=stack.url, api_key=KEY, max_retries=0) as client,
+    ):
+        file = client.files.create(file=("rows.jsonl", b"{\n" + ROWS), purpose="fine-tune")
+        job = created(client, file.id)
+        wait_until(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "failed")
+        raw = client.fine_tuning.jobs.with_raw_response.retrieve(job.id)
+        assert_valid(raw.http_response.json(), "FineTuningJob")
+        error = raw.parse().error
+        assert error is not None
+        assert (error.code, error.param) == ("invalid_training_file", "training_file")
+        assert "Example 1, $: not JSON at column 2" in error.message
 
 
 def test_a_file_in_use_stays(client: openai.OpenAI, rows: str) -> None:

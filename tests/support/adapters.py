@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -78,7 +79,12 @@ def rename_tensors(file: Path, rename: Callable[[str], str]) -> None:
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
-def _rows(queues: tuple[str, ...]) -> list[dict[str, object]]:
+def queue_rows(version: str) -> list[dict[str, Any]]:
+    """The rows of one version of the toy task."""
+    return _rows(QUEUES[version])
+
+
+def _rows(queues: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
         {"messages": [{"role": "user", "content": opening + text}, {"role": "assistant", "content": queue}]}
         for queue, texts in zip(queues, REQUESTS, strict=True)

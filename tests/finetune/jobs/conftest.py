@@ -73,9 +73,16 @@ def upload(files: FileStore) -> Callable[..., StoredFile]:
 def new_job(jobs: JobStore, upload: Callable[..., StoredFile]) -> Callable[..., StoredJob]:
     """Creates a job over the rows given, or over ten good ones."""
 
-    def create(*rows: Any, method: Any = "supervised", owner: Owner = OWNER, **asked: Any) -> StoredJob:
+    def create(
+        *rows: Any,
+        method: Any = "supervised",
+        wishes: Wishes | None = None,
+        owner: Owner = OWNER,
+        **asked: Any,
+    ) -> StoredJob:
         stored = upload(*(rows or [chat(f"question {n}") for n in range(10)]))
-        wanted = Asked(model="sluice-4m", method=method, hyperparameters=Wishes(), seed=1, **asked)
+        chosen = wishes or Wishes()
+        wanted = Asked(model="sluice-4m", method=method, hyperparameters=chosen, seed=1, **asked)
         return jobs.create(wanted, training_file=stored.id, owner=owner, model_words="a test")
 
     return create

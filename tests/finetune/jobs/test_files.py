@@ -1,8 +1,11 @@
 """Stored files: whole or not there, seen by their owners only, gone when they expire."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from finetune.jobs.errors import UnknownCursor, UnknownFile
 from finetune.jobs.files import FINE_TUNE, RESULTS, FileStore
@@ -30,6 +33,20 @@ def test_what_breaks_off_leaves_nothing(files: FileStore, tmp_path: Path) -> Non
         assert incoming.path.exists()
     assert list((tmp_path / "files").iterdir()) == []
     assert files.page(OWNER, limit=9) == ([], False)
+
+
+def test_a_database_that_is_away_leaves_nothing(files: FileStore, tmp_path: Path) -> None:
+    """Bytes without a row would never be found again."""
+
+    @contextmanager
+    def away() -> Iterator[Connection]:
+        raise ConnectionError
+        yield
+
+    broken = FileStore(tmp_path / "files", files._reading, away)
+    with pytest.raises(ConnectionError):
+        stored(broken)
+    assert list((tmp_path / "files").iterdir()) == []
 
 
 def test_pages_both_ways(files: FileStore) -> None:
