@@ -71,7 +71,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
 class Fleet:
     """All vLLM backends of the configuration."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, judge_every_s: float = JUDGE_EVERY_S) -> None:
         own = {name: b for name, b in settings.backends.items() if isinstance(b, VllmSettings)}
         # Not the ledger's engine: that one's transactions are made for a single writer thread.
         self._engine = create_engine(settings.database_url)
@@ -93,7 +93,7 @@ class Fleet:
         self._reconciler = Reconciler(
             self._replicas, self._registry, self._store, in_flight=self.in_flight.__getitem__
         )
-        self._settings = settings.fleet
+        self._settings, self._judge_every_s = settings.fleet, judge_every_s
         self._snapshot, self._served, self._seen = Snapshot(), Served(), 0  # as of that many changes
         self._failing: frozenset[str] = frozenset()  # replicas
         self._able: dict[str, frozenset[str]] = {}  # by model, as far as it was asked for
@@ -276,7 +276,7 @@ class Fleet:
 
     async def _judge_always(self) -> None:
         while True:
-            await asyncio.sleep(JUDGE_EVERY_S)
+            await asyncio.sleep(self._judge_every_s)
             try:
                 if await asyncio.to_thread(self.judge_once):
                     await self._reconciler.refresh()
