@@ -47,7 +47,7 @@ async def probe(replica: Replica, manifest: Manifest) -> None:
         asyncio.gather(*(_ask(replica, manifest.release, one) for one in probes)),
         asyncio.gather(*(_renders(replica, base, one) for one in probes)),
     )
-    reasons = []
+    reasons: list[str] = []
     if not _speaks_for_itself(probes, said):
         own = await asyncio.gather(*(_ask(replica, base, one) for one in probes))
         reasons += verdict(probes, list(map(Answers, said, own)))
