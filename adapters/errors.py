@@ -8,6 +8,7 @@ AdapterError
 ├── NoPrevious            there is nothing to roll back to
 ├── NotServable           the release is in a state, or was evaluated in a way, that forbids this step
 ├── AliasMoved            somebody else moved the alias at the same time
+├── NoSlot                it is not loaded, and could not be in the time that a request waits
 ├── ReplicaError          one replica did not do what it was asked
 │   ├── ReplicaUnreachable    no HTTP answer in time
 │   ├── ReplicaRefused        an HTTP error, or an answer that is not the protocol's
@@ -67,6 +68,12 @@ class AliasMoved(AdapterError):
         super().__init__(
             f"{alias} was moved by somebody else at the same time; look again before you move it"
         )
+
+
+class NoSlot(AdapterError):
+    def __init__(self, release: str, waited_s: float) -> None:
+        self.release = release
+        super().__init__(f"{release} is not loaded, and could not be within {waited_s:g} s")
 
 
 class ReplicaError(AdapterError):

@@ -27,6 +27,8 @@ class Fleet:
         self._replicas = {replica.name: replica for replica in replicas}
         self._turns = {name: asyncio.Lock() for name in self._replicas}
         self._probe = probe
+        # By replica, what was ever proved there since it last was away: the same bytes under the same name.
+        self._proved_once: dict[str, dict[str, str]] = {name: {} for name in self._replicas}
         # By replica, the releases that it serves and the folders they came from.
         self._proven: dict[str, dict[str, str]] = {name: {} for name in self._replicas}
         self.at_work: Counter[str] = Counter()  # releases that this process is rolling out
@@ -60,6 +62,7 @@ class Fleet:
             except ReplicaError as error:
                 if not (isinstance(error, ReplicaUnreachable) and error.hangs):
                     self._now_proven(name, {})
+                    self._proved_once[name] = {}
                 raise
             roots = {model.id: model.root for model in models}
             proven = self._proven[name]
@@ -84,7 +87,18 @@ class Fleet:
         """Probe a release that is loaded; it counts as served from then on. Raises ReplicaError."""
         async with self._turns[name]:
             await self._probe(self._replicas[name], manifest)
+            self._proved_once[name][manifest.release] = str(path)
             self._now_proven(name, self._proven[name] | {manifest.release: str(path)})
+
+    def proved_before(self, name: str, release: str, path: Path) -> bool:
+        """Count a release that is loaded as served if it was proved there before, and the replica never away.
+
+        A release never stands for other bytes, and nor does its folder: what was right there still is.
+        """
+        if self._proved_once[name].get(release) != str(path):
+            return False
+        self._now_proven(name, self._proven[name] | {release: str(path)})
+        return True
 
     async def unload(self, name: str, release: str) -> None:
         """Drop a release. It is no longer counted as served even if the replica cannot be told."""

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from adapters.errors import AdapterError, NotServable, ProbeFailed, ReplicaError
 from adapters.fleet import Fleet
 from adapters.names import CANARY, PREVIOUS, STABLE, alias_of
 from adapters.registry import Alias, Desired, Registry
+from adapters.slots import Slots
 from adapters.states import DROPPABLE, State
 from adapters.store import ArtifactStore
 
@@ -75,8 +76,9 @@ class _Retry(NamedTuple):
 class Reconciler:
     """Keeps the fleet as the registry wants it.
 
-    `in_flight(release)` is the number of requests that a release is answering here. `on_change` is called, in
-    the event loop, with each new `Served`.
+    With `slots`, and more releases than fit, only pinned ones are loaded here; `adapters.demand` brings in
+    the others. `in_flight(release)` is the number of requests that a release is answering here. `on_change`
+    is called, in the event loop, with each new `Served`.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Reconciler:
         *,
         in_flight: Callable[[str], int] = lambda release: 0,
         on_change: Callable[[Served], None] = lambda served: None,
+        slots: Slots | None = None,
         interval_s: float = INTERVAL_S,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.monotonic,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._fleet, self._registry, self._store = fleet, registry, store
-        self._in_flight, self._on_change = in_flight, on_change
+        self._in_flight, self._on_change, self._slots = in_flight, on_change, slots
         self._interval_s, self._grace_s, self._clock, self._clock_ns = interval_s, grace_s, clock, clock_ns
         self._desired = Desired()
         self._desired_known = asyncio.Event()
@@ -123,13 +126,24 @@ class Reconciler:
 
     def _leads_to(self, to: Alias, anywhere: frozenset[str]) -> str | None:
         """The release that an alias stands for here and now; None: none that is served."""
-        if to.release in anywhere:
+        if to.release in anywhere or self._on_demand:
             return to.release
         moved_ns, seen = self._moves.get(to.alias, (0, -math.inf))
         held = moved_ns == to.moved_ns and self._clock() < seen + HOLD_S
         if held and to.previous in anywhere and self._told.aliases.get(to.alias) == to.previous:
             return to.previous
         return None
+
+    @property
+    def _on_demand(self) -> bool:
+        return self._slots is not None and len(self._desired.needed) > self._slots.capacity
+
+    def _missing(self, loaded: Collection[str]) -> frozenset[str]:
+        """What a replica should serve. Of what is loaded on demand, that is what it has loaded already."""
+        needed, slots = self._desired.needed, self._slots
+        if slots is None or not self._on_demand:
+            return needed
+        return frozenset(one for one in needed if one in loaded or slots.is_pinned(one))
 
     def _canaries(self, aliases: Mapping[str, str]) -> tuple[Canary, ...]:
         return tuple(
@@ -202,11 +216,21 @@ class Reconciler:
         loaded = [model.id for model in await self._fleet.observe(name)]
         self._publish()
         needed, served = self._desired.needed, self._fleet.served()[name]
-        came, failed = await self._load_missing(name, sorted(needed - served))
+        came, failed = await self._load_missing(name, sorted(self._missing(loaded) - served))
         for release in sorted(self._desired.probing.intersection(loaded) - served - needed):
             await self._prove_early(name, release)
         went = await self._unload_surplus(name, [release for release in loaded if release not in needed])
+        if self._slots is not None and self._on_demand:
+            went += await self._make_fit(name, [one for one in loaded if one in needed], self._slots)
         return Tended(replica=name, loaded=came, unloaded=went, failed=failed)
+
+    async def _make_fit(self, name: str, loaded: list[str], slots: Slots) -> tuple[str, ...]:
+        """A rollout proves a release on every replica, also where there is no slot for it to stay."""
+        busy = [one for one in loaded if self._in_flight(one) or self._fleet.at_work[one]]
+        surplus = slots.surplus(loaded, busy)
+        for release in surplus:
+            await self._fleet.unload(name, release)
+        return tuple(surplus)
 
     async def _prove_early(self, name: str, release: str) -> None:
         """What another gateway rolls out. Should it fail here, that gateway will hear the same."""

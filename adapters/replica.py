@@ -129,13 +129,14 @@ class Replica:
         self, method: str, path: str, body: object = None, timeout_s: float = ASK_TIMEOUT_S
     ) -> httpx.Response:
         try:
-            answer = await self._client.request(
+            request = self._client.build_request(
                 method,
                 self._root + path,
                 content=None if body is None else msgspec.json.encode(body),
                 headers={**self._headers, "content-type": "application/json"},
                 timeout=timeout_s,
             )
+            answer = await self._send(request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             told = str(error) or type(error).__name__
             hangs = isinstance(error, httpx.TimeoutException)
@@ -143,6 +144,16 @@ class Replica:
         if not answer.is_success:
             raise ReplicaRefused(self.name, answer.status_code, error_message(answer.content))
         return answer
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Once more where the connection broke: most likely a kept one that the replica closed just then.
+
+        All that is asked here may be asked twice; if the replica is gone the second try says so.
+        """
+        try:
+            return await self._client.send(request)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            return await self._client.send(request)
 
     def _read(self, answer: httpx.Response, kind: type[T]) -> T:
         try:

@@ -479,11 +479,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Releases on three replicas under traffic.")
     parser.add_argument("--releases", type=int, default=20)
     parser.add_argument("--rate", type=float, default=12.0, help="requests a second, all kinds together")
-    parser.add_argument("--keep", type=Path, help="a folder for trained adapters, which are made once")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for trained adapters, which are made once; logs are kept too"
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headgate-rollout-") as folder:
-        trained = _trained(options.keep or Path(folder) / "trained")
-        asyncio.run(_measure(Path(folder), trained, options))
+    folder = Path(tempfile.mkdtemp(prefix="headgate-rollout-", dir=options.keep))
+    try:
+        trained = _trained(options.keep or folder / "trained")
+        asyncio.run(_measure(folder, trained, options))
+    finally:
+        if options.keep is None:
+            shutil.rmtree(folder)
 
 
 def _trained(folder: Path) -> dict[str, Path]:

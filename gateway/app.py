@@ -38,7 +38,7 @@ from gateway.backends.cloud_providers import origin
 from gateway.backends.dialect import as_openai
 from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
-from gateway.backends.replica_set import Able, ReplicaSet
+from gateway.backends.replica_set import ReplicaSet
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
@@ -152,7 +152,7 @@ def build_app(
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet, tuning = Fleet(settings), Tuning(settings)
     backends = backends or {
-        name: build_backend(name, b, settings, fleet.able) for name, b in settings.backends.items()
+        name: build_backend(name, b, settings, fleet) for name, b in settings.backends.items()
     }
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
@@ -312,10 +312,8 @@ def build_classifier(
     )
 
 
-def build_backend(
-    name: str, backend: AnyBackend, settings: Settings, able: Able = lambda model: ()
-) -> Backend:
-    """`able`: which replicas of ours serve a model now."""
+def build_backend(name: str, backend: AnyBackend, settings: Settings, fleet: Fleet | None = None) -> Backend:
+    """`fleet` knows which of our replicas serve what; without it the first gets everything."""
     zone, key = settings.zone_of(backend), backend.api_key.get_secret_value()
     timeouts = Timeouts(
         connect=backend.connect_s,
@@ -337,9 +335,10 @@ def build_backend(
         replica: OpenAIWire(replica, zone, url, api_key=key, timeouts=timeouts, mend=as_openai)
         for replica, url in backend.replicas(name).items()
     }
-    if backend.url:
-        return replicas[name]
-    return ReplicaSet(name, zone, replicas, able, random=random.random)
+    if fleet is None or (backend.url and backend.slots is None):
+        return next(iter(replicas.values()))
+    bring_in = fleet.bring_in if backend.slots is not None else None
+    return ReplicaSet(name, zone, replicas, fleet.able, random=random.random, bring_in=bring_in)
 
 
 def build_caller(settings: Settings, backends: Mapping[str, Backend], metrics: Metrics) -> Caller:

@@ -9,7 +9,7 @@ import logging
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import rollout
-from adapters.errors import AdapterError, NotServable
+from adapters.demand import Demand
+from adapters.errors import AdapterError, NoSlot, NotServable
 from adapters.fleet import Fleet as Replicas
 from adapters.lineage import Seen, Touched
 from adapters.names import CANARY, SHADOW
@@ -27,16 +28,18 @@ from adapters.reconcile import Reconciler, Served
 from adapters.registry import Registry
 from adapters.replica import Replica
 from adapters.sequential import Arm, Limits, judge
+from adapters.slots import Quota, Slots
 from adapters.states import State
 from adapters.store import DEFAULT_MAX_RANK, ArtifactStore
 from adapters.tables import create_tables
 from adapters.trials import Trial
+from gateway.errors import BackendError
 from gateway.ledger.arms import arms
 from gateway.ledger.database import StoreUnavailable
 from gateway.privacy.egress import local_client
 from gateway.settings import Settings, VllmSettings
 from router_policies.names import is_adapter
-from router_policies.types import Snapshot
+from router_policies.types import ErrorClass, Snapshot
 
 JUDGE_EVERY_S = 2.0
 HOUR_NS = 3600 * 10**9
@@ -71,7 +74,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
 class Fleet:
     """All vLLM backends of the configuration."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, judge_every_s: float = JUDGE_EVERY_S) -> None:
         own = {name: b for name, b in settings.backends.items() if isinstance(b, VllmSettings)}
         # Not the ledger's engine: that one's transactions are made for a single writer thread.
         self._engine = create_engine(settings.database_url)
@@ -90,10 +93,20 @@ class Fleet:
         ranks = [b.max_lora_rank for b in own.values()]
         self._store = ArtifactStore(settings.adapters, max_rank=min(ranks, default=DEFAULT_MAX_RANK))
         self.in_flight: Counter[str] = Counter()  # release -> requests that it is answering
+        slots = _slots(settings, [b.slots for b in own.values() if b.slots is not None])
         self._reconciler = Reconciler(
-            self._replicas, self._registry, self._store, in_flight=self.in_flight.__getitem__
+            self._replicas, self._registry, self._store, in_flight=self.in_flight.__getitem__, slots=slots
         )
-        self._settings = settings.fleet
+        self._demand: Demand | None = None
+        if slots is not None:
+            self._demand = Demand(
+                self._replicas,
+                self._store,
+                slots,
+                busy=self.in_flight.__getitem__,
+                healthy=lambda: frozenset(self._replicas.names) - self._failing,
+            )
+        self._settings, self._judge_every_s = settings.fleet, judge_every_s
         self._snapshot, self._served, self._seen = Snapshot(), Served(), 0  # as of that many changes
         self._failing: frozenset[str] = frozenset()  # replicas
         self._able: dict[str, frozenset[str]] = {}  # by model, as far as it was asked for
@@ -126,6 +139,18 @@ class Fleet:
             found = self._able[model] = on - self._failing
         return found
 
+    async def bring_in(self, model: str) -> None:
+        """Has an adapter loaded that is asked for, where there are more than slots. Raises BackendError."""
+        if self._demand is None or not is_adapter(model):
+            return
+        try:
+            await self._demand.ensure(model, self._settings.wait_s)
+        except AdapterError as error:
+            busy = isinstance(error, NoSlot)
+            kind = ErrorClass.RATE_LIMIT if busy else ErrorClass.SERVER_ERROR
+            code, retry = ("adapter_not_loaded", "1") if busy else (type(error).__name__, None)
+            raise BackendError(kind, str(error), status=503, code=code, retry_after=retry) from error
+
     def _look(self) -> None:
         if self._reconciler.changes == self._seen:
             return
@@ -149,6 +174,8 @@ class Fleet:
             for client in self._clients.values():
                 stack.push_async_callback(client.aclose)
             stack.push_async_callback(self._replicas.aclose)
+            if self._demand is not None:
+                stack.push_async_callback(self._demand.aclose)
             for work in (self._reconciler.run, self._judge_always) if self._replicas.names else ():
                 stack.push_async_callback(_ended, asyncio.create_task(work()))
             yield
@@ -276,7 +303,7 @@ class Fleet:
 
     async def _judge_always(self) -> None:
         while True:
-            await asyncio.sleep(JUDGE_EVERY_S)
+            await asyncio.sleep(self._judge_every_s)
             try:
                 if await asyncio.to_thread(self.judge_once):
                     await self._reconciler.refresh()
@@ -315,6 +342,14 @@ class Fleet:
             return False
         log.warning("canary %s: %s, %s", trial.release, found.verdict, found.reason)
         return True
+
+
+def _slots(settings: Settings, capacities: Sequence[int]) -> Slots | None:
+    """None: every replica holds all adapters."""
+    if not capacities:
+        return None
+    quotas = [Quota(adapters=one.adapters, slots=one.slots) for one in settings.fleet.quotas]
+    return Slots(min(capacities), pinned=settings.fleet.pinned, quotas=quotas)
 
 
 def _share(release: str, unit: str) -> float:

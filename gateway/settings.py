@@ -51,6 +51,7 @@ from pydantic import (
 )
 
 from gateway.errors import ConfigError
+from gateway.fleet_settings import CanarySettings, FleetSettings, QuotaSettings
 from gateway.networks import is_loopback, is_own_network
 from gateway.setting_parts import BudgetSettings, CurrencySettings, PriceSettings, PriceVersions, Slug
 from router_policies.errors import did_you_mean
@@ -149,6 +150,9 @@ class VllmSettings(BackendSettings):
     model: str  # the base, as served
     usd_per_hour: Annotated[Decimal, Field(ge=0)]  # of each replica
     max_lora_rank: Annotated[int, Field(ge=1)] = 16
+    slots: Annotated[int, Field(ge=1)] | None = (
+        None  # adapters that one replica holds; None: all that there are
+    )
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
@@ -234,23 +238,6 @@ class TelemetrySettings(Part):
 
     otlp: Annotated[str, AfterValidator(_collector)] = ""  # OTLP over HTTP, without /v1/traces
     sample: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of the requests whose client did not decide
-
-
-class CanarySettings(Part):
-    """When a canary is promoted, and when it is rolled back: see adapters/sequential.py."""
-
-    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # chance of a wrong verdict
-    errors: Annotated[float, Field(gt=0, lt=1)] = 0.02  # more than the stable release's, as a share
-    latency: Annotated[float, Field(gt=0)] = 0.25  # longer to the first byte, as a share
-    ratings: Annotated[float, Field(gt=0, lt=1)] = 0.05  # more bad ones, as a share
-    hours: Annotated[float, Field(gt=0)] = 72.0  # without a verdict by then it is rolled back
-
-
-class FleetSettings(Part):
-    """What holds for all vLLM backends."""
-
-    quorum: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the replicas that a release must pass on
-    canary: CanarySettings = CanarySettings()
 
 
 class FinetuneSettings(Part):
@@ -454,6 +441,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "fleet": FleetSettings,
     "canary": CanarySettings,
     "finetune": FinetuneSettings,
+    "quotas": QuotaSettings,
 }
 
 

@@ -13,7 +13,7 @@ charged by the time it takes. Who keeps failing is left alone by a breaker of it
 
 import time
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from gateway.backends.answer import Answer, begin
 from gateway.backends.base import Backend, Sink, UpstreamRequest
@@ -31,6 +31,10 @@ Able = Callable[[str], Collection[str]]
 """The replicas that serve a model now, by name."""
 
 
+BringIn = Callable[[str], Awaitable[None]]
+"""Has a model loaded somewhere that is not, if it may. Raises BackendError."""
+
+
 class ReplicaSet:
     """A `Backend` over others, by the names of the replicas; it owns them."""
 
@@ -42,13 +46,17 @@ class ReplicaSet:
         able: Able,
         *,
         random: Callable[[], float],
+        bring_in: BringIn | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.zone, self.outstanding = name, zone, dict.fromkeys(replicas, 0)
         self._replicas, self._able, self._clock = replicas, able, clock
+        self._bring_in = bring_in
         self.breakers = Breakers(replicas, LIMITS, random=random)
 
     async def send(self, request: UpstreamRequest) -> "Replayed":
+        if self._bring_in is not None:
+            await self._bring_in(request.model)
         tried: list[str] = []
         while True:
             name = self._choose(request, tried)

@@ -118,3 +118,25 @@ async def test_completion() -> None:
     assert completion == ("card_desk", (-0.5, -0.25))
     assert seen[0]["prompt"] == [1, 2, 3]
     assert (seen[0]["temperature"], seen[0]["max_tokens"]) == (0, 2)
+
+
+async def test_a_kept_connection_that_was_closed_is_no_failure() -> None:
+    """A connection that breaks is tried once more; a replica that is gone is told after the second try."""
+    tries = 0
+
+    def breaks_once(request: httpx.Request) -> httpx.Response:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise httpx.ReadError("reset by peer")
+        return httpx.Response(200, json={"data": []})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(breaks_once)) as client:
+        assert await Replica("a", "http://vllm", client=client).models() == ()
+
+    def always_breaks(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("reset by peer")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(always_breaks)) as client:
+        with pytest.raises(ReplicaUnreachable, match="reset by peer"):
+            await Replica("a", "http://vllm", client=client).models()
