@@ -47,11 +47,11 @@ from gateway.holds import Holds
 from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.pricing import NANO_PER_USD, Override, PriceBook
+from gateway.ledger.pricing import NANO_PER_USD, PriceBook
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
-from gateway.policy_file import build_catalog, load_policy
+from gateway.policy_file import build_catalog, build_prices, load_policy
 from gateway.privacy.classify import THREADS, Classifier
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.egress import Door
@@ -125,9 +125,9 @@ def build_app(
     backends: Mapping[str, Backend] | None = None,
 ) -> Headgate:
     """Raises ConfigError, listing everything, when the configuration or its policy cannot be used."""
-    catalog = build_catalog(settings)
+    prices = build_prices(settings)
+    catalog = build_catalog(settings, prices)
     policy = load_policy(settings, catalog)
-    prices = PriceBook.bundled({name: Override(**dict(p)) for name, p in settings.prices.items()})
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
@@ -156,8 +156,15 @@ def build_app(
         "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
     )
 
+    of_fleet = fleet.snapshot
+    moment = msgspec.structs.replace(of_fleet, speeds=watching.speeds, busy=caller.busy)
+
     def snapshot() -> Snapshot:
-        return seen_now(fleet.snapshot, caller.breakers)
+        nonlocal of_fleet, moment
+        if fleet.snapshot is not of_fleet:
+            of_fleet = fleet.snapshot
+            moment = msgspec.structs.replace(of_fleet, speeds=watching.speeds, busy=caller.busy)
+        return seen_now(moment, caller.breakers)
 
     pipeline = Pipeline(
         keys=keys,
@@ -193,6 +200,7 @@ def build_app(
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
         async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
             yield
+        await pipeline.aclose()
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():
             await backend.aclose()

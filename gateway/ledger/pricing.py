@@ -133,6 +133,10 @@ class PriceBook:
         price, source = self._find(model, provider)
         return Priced(cost_nano=None if price is None else cost_nano(price, usage), source=source)
 
+    def price(self, model: str, provider: str) -> ModelPrice | None:
+        """What its tokens cost; None: unknown."""
+        return self._find(model, provider)[0]
+
     def estimate(self, model: str, provider: str, input_tokens: int, output_tokens: int) -> Priced:
         """What a call of that size would cost with nothing cached."""
         usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, estimated=True)
