@@ -1,7 +1,9 @@
 """How long one decision takes: 100 routes, 20 targets. Run: `make bench-policy`.
 
-The request matches the last route on conditions of every kind, and all 20 targets of it are kept, each
-rented and so with a permit. `decide_again_us` times the same thing a second time: the machine's noise.
+The request matches the last route on conditions of every kind that most policies have, and all 20 targets of
+it are kept, each rented and so with a permit. `decide_again_us` times the same thing a second time: the
+machine's noise. The other figures add to the same policy: further conditions on each route, one strategy that
+orders all 20 targets, or a canary and a shadow.
 """
 
 import json
@@ -9,12 +11,24 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
 from router_policies.load import load
-from router_policies.types import BackendInfo, Catalog, Decision, Facts, PrivacyClass, Snapshot, Zone
+from router_policies.types import (
+    BackendInfo,
+    Catalog,
+    Decision,
+    Facts,
+    Price,
+    PrivacyClass,
+    Snapshot,
+    Speed,
+    Zone,
+)
 
 ROUTES, TARGETS, ROUNDS, CALLS = 100, 20, 15, 2_000
 OUT = Path(__file__).parent / "out" / "policy.json"
@@ -28,12 +42,39 @@ FACTS = Facts(
     features=frozenset(),
     prompt_tokens=900,
     privacy=PrivacyClass.INTERNAL,
+    project="shop",
+    metadata={"region": "eu"},
+    task="sort",
+    findings=frozenset({"email"}),
+    output_tokens=200,
+    user="ann",
+    session="s1",
+    at_s=1_780_000_000.0,
 )
+FURTHER = {
+    "project": "shop",
+    "metadata": {"region": ["eu", "ch"]},
+    "task": ["sort", "count"],
+    "findings": ["email", "phone"],
+    "without_findings": ["iban"],
+    "output_tokens": {"at_most": 500},
+    "time": {"hours": "00:00-24:00", "zone": "Europe/Berlin"},
+    "budget": {"at_most": 0.9},
+    "up": ["rented-0"],
+}
+PLACES = [(f"rented-{i}", FACTS.model) for i in range(TARGETS)]
+SNAPSHOT = Snapshot(
+    speeds={place: Speed(first_byte_s=0.3, tokens_per_s=50 + i) for i, place in enumerate(PLACES)},
+    busy={f"rented-{i}": i % 7 for i in range(TARGETS)},
+)
+STRATEGIES = ("weighted", "sticky", "cheapest", "fastest", "least_busy")
 
 
-def policy() -> CompiledPolicy:
+def policy(further: Mapping[str, Any] = {}, strategy: str = "", **more: Any) -> CompiledPolicy:
+    """`further` conditions on each route, `strategy` for all its targets, `more` keys."""
     cloud = Zone(name="us-cloud", ceiling=PrivacyClass.INTERNAL)
     backends = [BackendInfo(name=f"rented-{i}", zone=cloud, models=("*",)) for i in range(TARGETS)]
+    targets = [{"backend": backend.name} for backend in backends]
     routes = [
         {
             "name": f"route-{i}",
@@ -45,33 +86,45 @@ def policy() -> CompiledPolicy:
                 "without_features": ["vision"],
                 "prompt_tokens": {"at_most": 1000 + i},
                 "privacy": {"at_most": "internal"},
+                **further,
             },
-            "targets": [{"backend": backend.name} for backend in backends],
+            "targets": [{"group": {"strategy": strategy, "targets": targets}}] if strategy else targets,
+            **more,
         }
         for i in range(ROUTES)
     ]
-    catalog = Catalog(backends={backend.name: backend for backend in backends})
+    prices = {place: Price(input=150_000_000 + i, output=600_000_000) for i, place in enumerate(PLACES)}
+    catalog = Catalog(backends={backend.name: backend for backend in backends}, prices=prices)
     return load({"name": "large", "version": 1, "routes": routes}, "benchmark", catalog)
 
 
 def median_us(large: CompiledPolicy) -> float:
     """Median over rounds of the mean time of one decision, in microseconds."""
-    snapshot = Snapshot()
+    check(large)
     rounds = []
     for _ in range(ROUNDS):
         start = time.perf_counter_ns()
         for _ in range(CALLS):
-            decide(large, FACTS, snapshot)
+            decide(large, FACTS, SNAPSHOT)
         rounds.append((time.perf_counter_ns() - start) / CALLS / 1_000)
     return round(statistics.median(rounds), 2)
 
 
+def check(large: CompiledPolicy) -> None:
+    decision = decide(large, FACTS, SNAPSHOT)
+    if not isinstance(decision, Decision) or len(decision.candidates) < TARGETS:
+        raise SystemExit(f"not the decision that was to be timed: {decision}")
+
+
 def main() -> None:
     large = policy()
-    decision = decide(large, FACTS, Snapshot())
-    if not isinstance(decision, Decision) or len(decision.candidates) != TARGETS:
-        raise SystemExit(f"not the decision that was to be timed: {decision}")
     figures = {"decide_us": median_us(large), "decide_again_us": median_us(large)}
+    figures["decide_further_us"] = median_us(policy(FURTHER))
+    for strategy in STRATEGIES:
+        figures[f"decide_{strategy}_us"] = median_us(policy(strategy=strategy))
+    beside = {"share": 1.0, "target": {"backend": "rented-0"}}
+    canary = {"share": 0.5, "targets": [{"backend": "rented-1"}]}
+    figures["decide_canary_shadow_us"] = median_us(policy(canary=canary, shadow=beside))
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     line = json.dumps({"suite": "policy", "figures": figures, "machine": machine})
     OUT.parent.mkdir(exist_ok=True)

@@ -137,9 +137,9 @@ def build_app(
     backends: Mapping[str, Backend] | None = None,
 ) -> Headgate:
     """Raises ConfigError, listing everything, when the configuration or its policy cannot be used."""
-    catalog = build_catalog(settings)
-    policy = load_policy(settings, catalog)
     prices = price_book(settings)
+    catalog = build_catalog(settings, prices)
+    policy = load_policy(settings, catalog)
     watching = observers(settings, [t.model for route in policy.routes for t in route.targets if t.model])
     settings.state.mkdir(parents=True, exist_ok=True)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
@@ -169,6 +169,8 @@ def build_app(
     watching.metrics.gauge(
         "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
     )
+
+    fleet.measured(watching.speeds, caller.busy)
 
     def snapshot() -> Snapshot:
         return seen_now(fleet.snapshot, caller.breakers)
@@ -216,6 +218,7 @@ def build_app(
             training,
         ):
             yield
+        await pipeline.aclose()
         tuning.close()
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():

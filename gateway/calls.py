@@ -23,7 +23,7 @@ from gateway.privacy.egress import Outgoing
 from gateway.record import Attempt, Record
 from gateway.resilience.breaker import Breakers
 from gateway.resilience.retry import RetryBudget, backoff_s
-from gateway.resilience.slots import Slots
+from gateway.resilience.slots import Outstanding, Slots
 from router_policies.types import Candidate, Decision, ErrorClass, Resilience
 
 
@@ -58,6 +58,12 @@ class Caller:
     ) -> None:
         self._upstreams, self.breakers = upstreams, breakers
         self._budget = budget or RetryBudget(monotonic())
+        self.busy = Outstanding({name: upstream.slots for name, upstream in upstreams.items()})
+
+    def has_room(self, backend: str) -> bool:
+        """Whether a request would find a slot at once."""
+        slots = self._upstreams[backend].slots
+        return slots.in_use < slots.limit
 
     async def first_answer(self, decision: Decision, request: Outgoing, record: Record) -> Begun:
         """The first answer that begins. Raises the BackendError of the last attempt."""

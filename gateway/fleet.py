@@ -39,7 +39,7 @@ from gateway.ledger.database import StoreUnavailable
 from gateway.privacy.egress import local_client
 from gateway.settings import Settings, VllmSettings
 from router_policies.names import is_adapter
-from router_policies.types import ErrorClass, Snapshot
+from router_policies.types import ErrorClass, Place, Snapshot, Speed
 
 JUDGE_EVERY_S = 2.0
 HOUR_NS = 3600 * 10**9
@@ -112,6 +112,10 @@ class Fleet:
         self._able: dict[str, frozenset[str]] = {}  # by model, as far as it was asked for
         self.base = next((b.model for b in own.values()), "")  # that all replicas serve
 
+    def measured(self, speeds: Mapping[Place, Speed], busy: Mapping[str, int]) -> None:
+        """What decisions shall read of all backends beside it: mappings that others keep up to date."""
+        self._snapshot = msgspec.structs.replace(self._snapshot, speeds=speeds, busy=busy)
+
     @property
     def snapshot(self) -> Snapshot:
         """What decisions read: aliases that are served, and backends of which no replica answers."""
@@ -159,7 +163,7 @@ class Fleet:
         tended = self._reconciler.tended
         self._failing = frozenset(name for name, seen in tended.items() if "" in seen.failed)
         down = frozenset(name for name, urls in self._urls.items() if self._failing.issuperset(urls))
-        self._snapshot = Snapshot(aliases=self._served.aliases, down=down)
+        self._snapshot = msgspec.structs.replace(self._snapshot, aliases=self._served.aliases, down=down)
 
     def ready(self) -> bool:
         """Whether every replica has been looked at once."""

@@ -6,14 +6,14 @@ a class where its answer came through here, which `privacy/sessions.py` knows. E
 provider that wrote them can read them, and has read them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from gateway.errors import BadRequest
 from gateway.privacy.mask import Masked
-from router_policies.types import Feature
+from router_policies.types import UNBOUNDED, Feature, Parameters
 
 REQUIRED = {
     "chat/completions": "messages",
@@ -25,6 +25,19 @@ REQUIRED = {
 
 STREAMED = frozenset({"chat/completions", "completions", "responses"})
 
+OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_OUTPUT_LIMIT = {  # where the client gave none
+    "chat/completions": "max_completion_tokens",
+    "completions": "max_tokens",
+    "responses": "max_output_tokens",
+}
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed")
+_KNOWN = {
+    "chat/completions": frozenset(_SAMPLING),
+    "completions": frozenset(_SAMPLING),
+    "embeddings": frozenset[str](),
+    "responses": frozenset({"temperature", "top_p"}),
+}
 _ELSEWHERE = {
     "conversation": "a stored conversation",
     "prompt": "a stored prompt",
@@ -58,6 +71,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None = None  # the id of the response that it goes on from
     asked_privacy: tuple[str, ...] = ()  # metadata["x-headgate-privacy"]
     tags: frozenset[str] = frozenset()  # metadata["x-headgate-tags"], comma-separated
+    metadata: Mapping[str, str] = {}
+    task: str = ""  # metadata["x-headgate-task"]
+    user: str = ""
+    output_tokens: int = UNBOUNDED  # the client's limit
     masked: Masked | None = None
 
 
@@ -79,6 +96,7 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
             _check_tools(body, limits)
         features = _features(endpoint, body, stream=stream, is_plain=is_plain)
     words = _words(body["metadata"], limits) if "metadata" in body else _NO_WORDS
+    user = body.get("user")
     return Request(
         endpoint=endpoint,
         body=body,
@@ -90,6 +108,10 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
         previous=previous,
         asked_privacy=words.privacy,
         tags=words.tags,
+        metadata=words.metadata,
+        task=words.task,
+        user=user if type(user) is str else "",
+        output_tokens=_output_limit(body),
     )
 
 
@@ -104,11 +126,20 @@ def read_tags(given: str, limits: Limits = LIMITS) -> frozenset[str]:
     return tags
 
 
+def read_task(given: str, limits: Limits = LIMITS) -> str:
+    """`x-headgate-task: any-label`. Raises BadRequest."""
+    if len(given) > limits.tag:
+        raise BadRequest(f"x-headgate-task takes {limits.tag} characters.", param="x-headgate-task")
+    return given.strip()
+
+
 class _Words(msgspec.Struct, frozen=True):
     """What `metadata` says to us, under the names of our headers: for clients that cannot set those."""
 
     privacy: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    task: str = ""
+    metadata: Mapping[str, str] = {}
 
 
 _NO_WORDS = _Words()
@@ -117,10 +148,33 @@ _NO_WORDS = _Words()
 def _words(metadata: object, limits: Limits) -> _Words:
     if type(metadata) is not dict:
         return _NO_WORDS
-    privacy, tags = (metadata.get(f"x-headgate-{name}", "") for name in ("privacy", "tags"))
-    if type(privacy) is not str or type(tags) is not str:
+    privacy, tags, task = (metadata.get(f"x-headgate-{name}", "") for name in ("privacy", "tags", "task"))
+    if type(privacy) is not str or type(tags) is not str or type(task) is not str:
         raise _wrong_type("metadata", "an object of strings")
-    return _Words((privacy,) if privacy else (), read_tags(tags, limits))
+    strings = {key: value for key, value in metadata.items() if type(value) is str}
+    return _Words((privacy,) if privacy else (), read_tags(tags, limits), read_task(task, limits), strings)
+
+
+def _output_limit(body: dict[str, Any]) -> int:
+    """The lowest of the limits that the client set on the answer's tokens."""
+    given = [body[name] for name in OUTPUT_LIMITS if name in body]
+    return min((limit for limit in given if type(limit) is int and limit >= 0), default=UNBOUNDED)
+
+
+def changed(endpoint: str, body: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
+    """The body with what a route caps and overrides, where the endpoint knows it.
+
+    Nothing but numbers changes, so the class of the request stays what it is.
+    """
+    body = body | {name: v for name, v in parameters.override.items() if name in _KNOWN[endpoint]}
+    most = parameters.most_output
+    if most is not None and endpoint in _OUTPUT_LIMIT:
+        given = {name: body[name] for name in OUTPUT_LIMITS if type(body.get(name)) is int}
+        body |= {name: min(limit, most) for name, limit in given.items()} or {_OUTPUT_LIMIT[endpoint]: most}
+    choices = body.get("n")
+    if parameters.most_choices is not None and type(choices) is int:
+        body["n"] = min(choices, parameters.most_choices)
+    return body
 
 
 def content_of(request: Request) -> bytes:

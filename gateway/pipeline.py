@@ -17,19 +17,20 @@ Errors leave as ApiError; the data plane renders them.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.admission import Keys, check_model, check_route
 from gateway.backends.answer import Answer
+from gateway.backends.base import Source
 from gateway.backends.wire import meter_for, stream_error
-from gateway.calls import Caller
-from gateway.errors import BackendError, Denied, StreamBroken, UpstreamFailed
+from gateway.calls import Begun, Caller
+from gateway.errors import ApiError, BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.holds import Holds
 from gateway.ledger.tokens import estimate_prompt_tokens
-from gateway.parsing import Request, content_of, parse
+from gateway.parsing import Request, changed, content_of, parse
 from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
@@ -39,9 +40,21 @@ from gateway.replies import Reply, Restoring
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
-from router_policies.types import Decision, Denial, ErrorClass, Facts, PrivacyClass, Snapshot
+from router_policies.types import (
+    Decision,
+    Denial,
+    ErrorClass,
+    Facts,
+    Parameters,
+    PrivacyClass,
+    Resilience,
+    Snapshot,
+    shadow_id,
+)
 
 log = logging.getLogger("headgate.pipeline")
+
+MOST_SHADOWS = 64  # under way at once
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +68,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     privacy: tuple[str, ...] = ()  # x-headgate-privacy
     session: str | None = None  # x-headgate-session
     tags: frozenset[str] = frozenset()  # x-headgate-tags
+    task: str = ""  # x-headgate-task
     traceparent: str = ""
 
 
@@ -80,6 +94,7 @@ class Pipeline:
         self._keys, self._classifier_of, self._policy, self._snapshot = keys, classifier_of, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
+        self._shadows = Shadows(caller, recorder, holds)
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
@@ -106,10 +121,12 @@ class Pipeline:
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
             request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
-        outgoing = self._outgoing(request, recalled)
-        facts = _facts(incoming, request, principal, recalled)
+        facts = _facts(incoming, request, principal, recalled, started_ns)
         verdict = decide(policy, facts, self._snapshot(_unit(request, facts)))
         check_route(principal, verdict.route)
+        if isinstance(verdict, Decision) and verdict.parameters is not None:
+            request = _with_parameters(request, verdict.parameters)
+        outgoing = self._outgoing(request, recalled)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too
             await self._sessions.rise(recalled.session, verdict.privacy)
         call = Call(
@@ -130,11 +147,17 @@ class Pipeline:
                 )
             if self._holds is not None:
                 record.held = await self._holds.hold(call, verdict, request)
+            if verdict.shadow is not None:
+                self._shadows.start(verdict, call, request, outgoing)
             deadline_s = verdict.resilience.deadline_s
             if deadline_s is None:
                 await self._answer(verdict, request, outgoing, reply, record)
             else:
                 await self._answer_by(clock + deadline_s, verdict, request, outgoing, reply, record)
+
+    async def aclose(self) -> None:
+        """Ends what no client waits for."""
+        await self._shadows.aclose()
 
     def _outgoing(self, request: Request, recalled: Recalled) -> Outgoing:
         """Encoded now, while it is what was classified: bytes do not change any more."""
@@ -188,10 +211,7 @@ class Pipeline:
         try:
             if begun.attempt.candidate.masked and request.masked is not None:
                 reply = Restoring(reply, request, request.masked.vault, record)
-            if request.stream:
-                await _pass_stream(request, begun.attempt, begun.answer, reply, record)
-            else:
-                _pass_whole(begun.attempt, begun.answer, reply, record)
+            await _pass(request, begun, reply, record)
         finally:
             await begun.aclose()
 
@@ -224,7 +244,90 @@ def _unit(request: Request, facts: Facts) -> str:
     return f"{facts.key_id}/{user}" if user and isinstance(user, str) else facts.call_id
 
 
-def _facts(incoming: Incoming, request: Request, principal: Principal, recalled: Recalled) -> Facts:
+class Shadows:
+    """Copies of requests for a route's shadow. Nobody waits for them, and what comes back goes nowhere.
+
+    Each is a request of its own: with a row, tagged `shadow`, and a hold in the budgets. Where a budget, the
+    backend or the process has no room for it, there is none.
+    """
+
+    def __init__(self, caller: Caller, recorder: Recorder, holds: Holds | None) -> None:
+        self._caller, self._recorder, self._holds = caller, recorder, holds
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, decision: Decision, call: Call, request: Request, outgoing: Outgoing) -> None:
+        shadow = decision.shadow
+        if shadow is None or len(self._tasks) >= MOST_SHADOWS or not self._caller.has_room(shadow.backend):
+            return
+        facts = call.facts
+        copied = replace(facts, call_id=shadow_id(facts.call_id), tags=facts.tags | {"shadow"})
+        alone = replace(
+            decision,
+            candidates=(shadow,),
+            reason=f"shadow of {facts.call_id}",
+            resilience=Resilience(),
+            shadow=None,
+        )
+        # Without the vault: it is the client's answer that has its values put back.
+        task = asyncio.create_task(
+            self._run(
+                replace(call, facts=copied, tags=call.tags | {"shadow"}, session=""),
+                alone,
+                replace(request, masked=None),
+                outgoing,
+            )
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, call: Call, decision: Decision, request: Request, outgoing: Outgoing) -> None:
+        try:
+            with self._recorder.record(call, request, decision) as record:
+                if self._holds is not None:
+                    record.held = await self._holds.hold(call, decision, request)
+                try:
+                    begun = await self._caller.first_answer(decision, outgoing, record)
+                except BackendError as error:
+                    raise _upstream_failed(error, record) from error
+                try:
+                    await _pass(request, begun, Dropped(), record)
+                finally:
+                    await begun.aclose()
+        except ApiError as error:
+            log.info("request %s: %s", call.facts.call_id, error.code or error.status)
+        except Exception:  # a fault of ours must not end in a task that nobody looks at
+            log.exception("request %s failed on a fault of ours", call.facts.call_id)
+
+
+class Dropped:
+    """A reply that goes nowhere."""
+
+    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
+
+    def start(self, status: int, headers: Mapping[str, str]) -> None: ...
+
+    def write(self, chunk: bytes) -> None: ...
+
+    def drawn_from(self, source: Source | None) -> None: ...
+
+
+def _with_parameters(request: Request, parameters: Parameters) -> Request:
+    masked = request.masked
+    return replace(
+        request,
+        body=changed(request.endpoint, request.body, parameters),
+        masked=masked and replace(masked, body=changed(request.endpoint, masked.body, parameters)),
+    )
+
+
+def _facts(
+    incoming: Incoming, request: Request, principal: Principal, recalled: Recalled, started_ns: int
+) -> Facts:
     return Facts(
         call_id=incoming.call_id,
         endpoint=request.endpoint,
@@ -238,7 +341,22 @@ def _facts(incoming: Incoming, request: Request, principal: Principal, recalled:
         holder=recalled.holder,
         masked=request.masked.privacy if request.masked else None,
         masked_kinds=request.masked.vault.kinds() if request.masked else {},
+        project=principal.project,
+        metadata=request.metadata,
+        findings=frozenset(recalled.classification.findings),
+        output_tokens=request.output_tokens,
+        task=incoming.task or request.task,
+        user=request.user,
+        session=recalled.session,
+        at_s=started_ns / 1e9,
     )
+
+
+async def _pass(request: Request, begun: Begun, reply: Reply, record: Record) -> None:
+    if request.stream:
+        await _pass_stream(request, begun.attempt, begun.answer, reply, record)
+    else:
+        _pass_whole(begun.attempt, begun.answer, reply, record)
 
 
 def _pass_whole(attempt: Attempt, answer: Answer, reply: Reply, record: Record) -> None:

@@ -1,6 +1,9 @@
 """The configuration's policy: what it may send requests to, its proof, and the cases beside it."""
 
 from gateway.errors import ConfigError
+from gateway.finance.list_prices import price_book
+from gateway.ledger.price_list import PriceList
+from gateway.ledger.prices import PriceBook
 from gateway.privacy.detect import StructuredDetector
 from gateway.privacy.recogniser.detector import NAME
 from gateway.settings import AnyBackend, LitellmSettings, Settings, VllmSettings, read_yaml
@@ -14,11 +17,12 @@ TEXT_ENDPOINTS = frozenset({"chat/completions", "completions"})
 VLLM_FEATURES = frozenset(Feature) - {Feature.VISION, Feature.AUDIO, Feature.FILES}
 
 
-def build_catalog(settings: Settings) -> Catalog:
-    """What the policy may send requests to."""
+def build_catalog(settings: Settings, prices: PriceBook | None = None) -> Catalog:
+    """What the policy may send requests to, and at which prices."""
     backends = {name: _info(name, b, settings) for name, b in settings.backends.items()}
     on = {StructuredDetector.name} | ({NAME} if settings.privacy.recogniser.kind != "off" else set())
-    return Catalog(backends=backends, scale=settings.scale, detectors=frozenset(on))
+    known = PriceList(settings.backends, prices or price_book(settings))
+    return Catalog(backends=backends, scale=settings.scale, detectors=frozenset(on), prices=known)
 
 
 def _info(name: str, backend: AnyBackend, settings: Settings) -> BackendInfo:

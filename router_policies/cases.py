@@ -12,16 +12,26 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Self
 
 import msgspec
-from pydantic import Field, StrictInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from .compiled import CompiledPolicy
 from .decide import decide
 from .errors import PolicyError
 from .privacy import Scale
-from .schema import ClassName, FeatureName, OneOrMany, Part, Text
-from .types import Decision, Denial, Facts, Snapshot
+from .types import UNBOUNDED, Decision, Denial, Facts, Snapshot
+from .words import ClassName, FeatureName, Part, Text, as_many
 
-Names = Annotated[tuple[Text, ...], OneOrMany]
+Names = Annotated[tuple[Text, ...], BeforeValidator(as_many)]
+Tokens = Annotated[StrictInt, Field(ge=0)]
 
 
 class Given(Part):
@@ -32,15 +42,25 @@ class Given(Part):
     key: str = ""
     team: str = ""
     tags: Names = ()
-    features: Annotated[tuple[FeatureName, ...], OneOrMany] = ()
-    prompt_tokens: Annotated[StrictInt, Field(ge=0)] = 0
+    features: Annotated[tuple[FeatureName, ...], BeforeValidator(as_many)] = ()
+    prompt_tokens: Tokens = 0
+    output_tokens: Tokens = UNBOUNDED
+    project: str = ""
+    metadata: Annotated[dict[str, str], Field(default_factory=dict)]
+    task: str = ""
+    findings: Names = ()
+    user: str = ""
+    session: str = ""
+    call: Text = "call_case"  # its id, by which shares are drawn
+    at: AwareDatetime | None = None  # with its offset; None: the beginning of 1970
+    budget_used: Annotated[StrictFloat, Field(ge=0)] = 0.0
     privacy: ClassName | None = None  # as classified; None: the lowest
     down: Names = ()  # backends
     aliases: Annotated[dict[str, str], Field(default_factory=dict)]  # of the adapters that are served
 
     def facts(self, scale: Scale) -> Facts:
         return Facts(
-            call_id="call_case",
+            call_id=self.call,
             endpoint=self.endpoint,
             model=self.model,
             key_id=self.key,
@@ -49,6 +69,15 @@ class Given(Part):
             features=frozenset(self.features),
             prompt_tokens=self.prompt_tokens,
             privacy=scale.lowest if self.privacy is None else self.privacy,
+            output_tokens=self.output_tokens,
+            project=self.project,
+            metadata=self.metadata,
+            task=self.task,
+            findings=frozenset(self.findings),
+            user=self.user,
+            session=self.session,
+            at_s=self.at.timestamp() if self.at is not None else 0.0,
+            budget_used=self.budget_used,
         )
 
     def snapshot(self) -> Snapshot:
@@ -62,14 +91,20 @@ class Expect(Part):
     backends: Names | None = None  # all candidates, in order
     model: Text | None = None  # that the first candidate is asked for
     denied: Text | None = None  # the error's code
+    shadow: Text | None = None  # the backend that gets a copy
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("expects nothing: give route, backends, model or denied")
-        if self.denied is not None and (self.backends is not None or self.model is not None):
+            raise ValueError("expects nothing: give route, backends, model, shadow or denied")
+        if self.denied is not None and self.of_decision:
             raise ValueError("what is denied has neither backends nor a model")
         return self
+
+    @property
+    def of_decision(self) -> bool:
+        """Whether it expects something that only a decision has."""
+        return not (self.backends is None and self.model is None and self.shadow is None)
 
 
 class Case(Part):
@@ -120,7 +155,7 @@ def _differences(policy: CompiledPolicy, case: Case) -> Iterator[str]:
 
 
 def _of_denial(expect: Expect, verdict: Denial) -> Iterator[str]:
-    if expect.denied is None and (expect.backends is not None or expect.model is not None):
+    if expect.denied is None and expect.of_decision:
         yield f"denied with {verdict.code}: {verdict.reason}"
     elif expect.denied not in (None, verdict.code):
         yield f"expected it to be denied with {expect.denied}, not {verdict.code} ({verdict.reason})"
@@ -134,6 +169,9 @@ def _of_decision(expect: Expect, verdict: Decision) -> Iterator[str]:
         yield f"expected backends {', '.join(expect.backends)}, not {', '.join(backends)} ({verdict.reason})"
     if expect.model is not None and expect.model != verdict.candidates[0].model:
         yield f"expected model {expect.model}, not {verdict.candidates[0].model}"
+    shadow = verdict.shadow.backend if verdict.shadow else "none"
+    if expect.shadow not in (None, shadow):
+        yield f"expected a shadow at {expect.shadow}, not {shadow}"
 
 
 def _line(detail: Any) -> str:

@@ -1,17 +1,30 @@
 """From a document and a catalog to a compiled policy, with everything in it that the catalog cannot serve."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from .compiled import CompiledDenial, CompiledPolicy, CompiledRoute, CompiledTarget
-from .conditions import Conditions
+from .compiled import (
+    ORDERED,
+    CompiledCanary,
+    CompiledDenial,
+    CompiledGroup,
+    CompiledPolicy,
+    CompiledRoute,
+    CompiledShadow,
+    CompiledTarget,
+)
+from .conditions import Conditions, Span, Window
+from .draw import SPAN, hashed
 from .errors import did_you_mean
 from .index import build_index
 from .names import is_adapter, is_release
 from .privacy import Scale
-from .schema import Deny, Match, PolicyDocument, Route, Target
-from .types import BackendInfo, Catalog, Resilience
+from .schema import Canary, Deny, Item, Match, Member, PolicyDocument, Route, Shadow, Target, Times
+from .types import BackendInfo, Catalog, Parameters, Place, Price, Resilience
+from .words import DAY, DAYS, minutes
 
 ANY_MODEL = "*"
+WEEK = 7 * DAY
+NO_PRICES: Mapping[Place, Price] = {}
 
 
 def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[CompiledPolicy, tuple[str, ...]]:
@@ -31,24 +44,109 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
         index=index,
         scale=catalog.scale,
         masks_above=min(ceilings, default=None),
+        prices=NO_PRICES if catalog.prices is None else catalog.prices,
     )
     return policy, problems
 
 
 def _route(route: Route, catalog: Catalog) -> CompiledRoute:
+    targets = _Targets(route, catalog)
+    groups = targets.groups(route.targets, "")
+    canary = _canary(route.canary, route.name, targets) if route.canary else None
+    shadow = _shadow(route.shadow, route.name, targets) if route.shadow else None
     return CompiledRoute(
         name=route.name,
         conditions=_conditions(route.match, catalog.scale),
         privacy_floor=route.privacy_floor,
-        targets=tuple(
-            _target(target, catalog.backends[target.backend], position, len(route.targets))
-            for position, target in enumerate(route.targets, start=1)
-            if target.backend in catalog.backends
-        ),
+        targets=tuple(targets.made),
+        groups=groups,
+        canary=canary,
+        shadow=shadow,
+        parameters=_parameters(route),
         fallback_on=frozenset(route.fallback_on),
         resilience=_resilience(route),
         deny=_denial(route.deny) if route.deny else None,
     )
+
+
+def _canary(canary: Canary, route: str, targets: "_Targets") -> CompiledCanary:
+    return CompiledCanary(
+        below=int(canary.share * SPAN),
+        by=canary.by,
+        salt=hashed(f"canary {route}"),
+        groups=targets.groups(canary.targets, "canary "),
+    )
+
+
+def _shadow(shadow: Shadow, route: str, targets: "_Targets") -> CompiledShadow | None:
+    target = targets.target(shadow.target, "shadow")
+    if target is None:
+        return None
+    return CompiledShadow(below=int(shadow.share * SPAN), salt=hashed(f"shadow {route}"), target=target)
+
+
+class _Targets:
+    """The targets of a route, numbered as they are made; those whose backend is unknown are left out."""
+
+    def __init__(self, route: Route, catalog: Catalog) -> None:
+        self.made: list[CompiledTarget] = []
+        self._name, self._catalog, self._count = route.name, catalog, 0
+
+    def groups(self, items: Sequence[Item], before: str) -> tuple[CompiledGroup, ...]:
+        """Each group, and the targets between them as ordered ones. `before` goes before their places."""
+        made: list[CompiledGroup] = []
+        plain: list[CompiledTarget] = []
+        for number, item in enumerate(items, start=1):
+            place = before + (f"fallback {number}" if number > 1 or before else "first choice")
+            if item.group is None:
+                if target := self.target(item, f"{place} of {len(items)}"):
+                    plain.append(target)
+                continue
+            if plain:
+                made.append(_ordered(plain))
+                plain = []
+            group = item.group
+            found = [
+                self.target(m, f"{place}, {group.strategy} of {len(group.targets)}") for m in group.targets
+            ]
+            by = group.by if group.strategy == "sticky" else "call"
+            targets = tuple(target for target in found if target)
+            made.append(CompiledGroup(strategy=group.strategy, by=by, targets=targets))
+        return (*made, _ordered(plain)) if plain else tuple(made)
+
+    def target(self, target: Target, place: str) -> CompiledTarget | None:
+        self._count += 1
+        backend = self._catalog.backends.get(target.backend)
+        if backend is None:
+            return None
+        label = f"{target.backend}/{target.model or target.adapter or '(model asked for)'}"
+        made = CompiledTarget(
+            backend=backend,
+            model=target.model,
+            adapter=target.adapter,
+            pinned=is_release(target.adapter),
+            mask=target.mask,
+            label=label,
+            position=self._count,
+            place=place.split(" of ")[0],
+            chosen=f"{label} ({place})",
+            weight=target.weight if isinstance(target, Member) else 1,
+            salt=hashed(f"{self._name} {label}"),
+        )
+        self.made.append(made)
+        return made
+
+
+def _ordered(targets: Sequence[CompiledTarget]) -> CompiledGroup:
+    return CompiledGroup(strategy=ORDERED, by="call", targets=tuple(targets))
+
+
+def _parameters(route: Route) -> Parameters | None:
+    """None: the route changes nothing."""
+    override = route.override.model_dump(exclude_none=True)
+    if not override and route.cap.output_tokens is None and route.cap.choices is None:
+        return None
+    return Parameters(most_output=route.cap.output_tokens, most_choices=route.cap.choices, override=override)
 
 
 def _resilience(route: Route) -> Resilience:
@@ -75,28 +173,44 @@ def _conditions(match: Match, scale: Scale) -> Conditions:
         prefixes=frozenset(p.removesuffix("*") for p in patterns if p.endswith("*")),
         keys=frozenset(match.key) or None,
         teams=frozenset(match.team) or None,
+        projects=frozenset(match.project) or None,
+        tasks=frozenset(match.task) or None,
         tags=frozenset(match.tags),
+        metadata={key: frozenset(values) for key, values in match.metadata.items()},
         features=frozenset(match.features),
         without_features=frozenset(match.without_features),
         least_tokens=match.prompt_tokens.at_least,
         most_tokens=match.prompt_tokens.at_most,
+        least_output=match.output_tokens.at_least,
+        most_output=match.output_tokens.at_most,
         classes=frozenset(c for c in scale if match.privacy.at_least <= c <= match.privacy.at_most),
+        findings=frozenset(match.findings) or None,
+        without_findings=frozenset(match.without_findings),
+        window=_window(match.time) if match.time else None,
+        least_budget=match.budget.at_least,
+        most_budget=match.budget.at_most,
+        down=frozenset(match.down),
+        up=frozenset(match.up),
     )
 
 
-def _target(target: Target, backend: BackendInfo, position: int, count: int) -> CompiledTarget:
-    label = f"{target.backend}/{target.model or target.adapter or '(model asked for)'}"
-    place = "first choice" if position == 1 else f"fallback {position}"
-    return CompiledTarget(
-        backend=backend,
-        model=target.model,
-        adapter=target.adapter,
-        pinned=is_release(target.adapter),
-        mask=target.mask,
-        label=label,
-        position=position,
-        chosen=f"{label} ({place} of {count})",
-    )
+def _window(times: Times) -> Window:
+    """The spans of the week in order, what touches made one; hours past midnight go on on the next day."""
+    spans: list[Span] = []
+    for day in map(DAYS.index, times.days):
+        for start, end in map(minutes, times.hours):
+            length = (end - start) % DAY or DAY
+            first = day * DAY + start
+            spans.append((first, min(first + length, WEEK)))
+            if first + length > WEEK:
+                spans.append((0, first + length - WEEK))
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return Window(times.zone, tuple(joined))
 
 
 def _missing(requires: Sequence[str], catalog: Catalog) -> Iterator[str]:
@@ -108,16 +222,48 @@ def _missing(requires: Sequence[str], catalog: Catalog) -> Iterator[str]:
 
 def _misfits(routes: Sequence[Route], catalog: Catalog) -> Iterator[str]:
     for number, route in enumerate(routes):
-        for position, target in enumerate(route.targets):
-            path = f"routes[{number}].targets[{position}]"
+        for key, names in (("down", route.match.down), ("up", route.match.up)):
+            for name in (name for name in names if name not in catalog.backends):
+                yield f"routes[{number}].match.{key}: {_unknown(name, catalog)}"
+        for place, target, strategy in _placed(route):
+            path = f"routes[{number}].{place}"
             if (backend := catalog.backends.get(target.backend)) is None:
-                hint = did_you_mean(target.backend, catalog.backends)
-                yield f'{path}.backend: unknown backend "{target.backend}"{hint}'
-            else:
-                yield from (f"{path}{problem}" for problem in _unserved(target, backend))
-                yield from (
-                    f"{path}.backend: {problem}" for problem in _unusable(route.match, target, backend)
-                )
+                yield f"{path}.backend: {_unknown(target.backend, catalog)}"
+                continue
+            yield from (f"{path}{problem}" for problem in _unserved(target, backend))
+            yield from (f"{path}.backend: {problem}" for problem in _unusable(route.match, target, backend))
+            if strategy == "cheapest" and (unpriced := _unpriced(target, catalog)):
+                yield f"{path}: {unpriced}"
+
+
+def _unknown(name: str, catalog: Catalog) -> str:
+    return f'unknown backend "{name}"{did_you_mean(name, catalog.backends)}'
+
+
+def _placed(route: Route) -> Iterator[tuple[str, Target, str]]:
+    """All targets of the route, each with its path and the strategy that orders it."""
+    sections = [("targets", route.targets)]
+    if route.canary is not None:
+        sections.append(("canary.targets", route.canary.targets))
+    for section, items in sections:
+        for number, item in enumerate(items):
+            if item.group is None:
+                yield f"{section}[{number}]", item, ORDERED
+                continue
+            for place, member in enumerate(item.group.targets):
+                yield f"{section}[{number}].group.targets[{place}]", member, item.group.strategy
+    if route.shadow is not None:
+        yield "shadow.target", route.shadow.target, ORDERED
+
+
+def _unpriced(target: Target, catalog: Catalog) -> str:
+    """Why the target cannot be compared by its cost; empty: it can, or its model is not known beforehand."""
+    model = target.model or target.adapter
+    if catalog.prices is None or not model or catalog.prices.get((target.backend, model)) is not None:
+        return ""
+    return (
+        f"no price is known of {target.backend}/{model}, so it is never the cheapest; give one under prices"
+    )
 
 
 def _unserved(target: Target, backend: BackendInfo) -> Iterator[str]:

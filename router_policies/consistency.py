@@ -8,7 +8,12 @@ the schema names it.
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
-OF_TARGETS = ("fallback_on", "retry", "hedge", "deadline_s")  # what says how targets are called
+# What says how targets are called, or adds to them.
+OF_TARGETS = ("fallback_on", "retry", "hedge", "deadline_s", "canary", "shadow", "cap", "override")
+OF_A_TARGET = ("backend", "model", "adapter", "mask")
+DRAWN = ("weighted", "sticky")  # strategies that know weights
+
+Found = tuple[str, Mapping[Any, Any]]  # a mapping with its path
 
 
 def contradictions(document: object) -> list[str]:
@@ -18,22 +23,42 @@ def contradictions(document: object) -> list[str]:
     for path, route in routes:
         lines += _action(path, route)
         lines += _late_hedge(path, route)
-        for target_path, target in _mappings(route, "targets"):
+        for item_path, item in _items(path, route):
+            lines += _item(item_path, item)
+        for target_path, target in _targets(path, route):
             if target.get("model") and target.get("adapter"):
-                lines.append(
-                    f"{path}.{target_path}: has both a model and an adapter; an adapter knows its base"
-                )
+                lines.append(f"{target_path}: has both a model and an adapter; an adapter knows its base")
     return lines
 
 
-def _mappings(part: object, key: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def _mappings(part: object, key: str, path: str = "") -> Iterator[Found]:
     """The mappings in the list under `key`, each with its path."""
     items = part.get(key) if isinstance(part, Mapping) else None
     if isinstance(items, list | tuple):
-        yield from ((f"{key}[{i}]", item) for i, item in enumerate(items) if isinstance(item, Mapping))
+        before = f"{path}." if path else ""
+        yield from (
+            (f"{before}{key}[{i}]", item) for i, item in enumerate(items) if isinstance(item, Mapping)
+        )
 
 
-def _repeated_names(routes: list[tuple[str, Mapping[Any, Any]]]) -> Iterator[str]:
+def _items(path: str, route: Mapping[Any, Any]) -> Iterator[Found]:
+    """Where either a target or a group may stand."""
+    yield from _mappings(route, "targets", path)
+    yield from _mappings(route.get("canary"), "targets", f"{path}.canary")
+
+
+def _targets(path: str, route: Mapping[Any, Any]) -> Iterator[Found]:
+    """All targets, however deep they stand."""
+    for item_path, item in _items(path, route):
+        yield item_path, item
+        yield from _mappings(item.get("group"), "targets", f"{item_path}.group")
+    shadow = route.get("shadow")
+    target = shadow.get("target") if isinstance(shadow, Mapping) else None
+    if isinstance(target, Mapping):
+        yield f"{path}.shadow.target", target
+
+
+def _repeated_names(routes: list[Found]) -> Iterator[str]:
     first: dict[str, str] = {}
     for path, route in routes:
         name = route.get("name")
@@ -49,6 +74,24 @@ def _action(path: str, route: Mapping[Any, Any]) -> Iterator[str]:
         yield f"{path}: needs either targets or deny"
     for key in (key for key in OF_TARGETS if denies and key in route):
         yield f"{path}.{key}: has no meaning on a route that denies"
+
+
+def _item(path: str, item: Mapping[Any, Any]) -> Iterator[str]:
+    group = item.get("group")
+    if group is None:
+        if "backend" not in item and "group" not in item:
+            yield f"{path}.backend: is required"
+        return
+    for key in (key for key in OF_A_TARGET if key in item):
+        yield f"{path}.{key}: has no meaning beside a group; its targets have their own"
+    if not isinstance(group, Mapping):
+        return
+    strategy = group.get("strategy")
+    if "by" in group and strategy != "sticky":
+        yield f"{path}.group.by: only strategy sticky draws by it"
+    for member_path, member in _mappings(group, "targets", f"{path}.group"):
+        if "weight" in member and strategy not in DRAWN:
+            yield f"{member_path}.weight: only strategies {' and '.join(DRAWN)} know weights"
 
 
 def _late_hedge(path: str, route: Mapping[Any, Any]) -> Iterator[str]:

@@ -4,6 +4,10 @@ The first route that matches has the last word: where none of its targets can ta
 never handed to a later route. Every target is held against its zone's ceiling, although `verify` has proved
 that no route of a loaded policy leads above one: the proof covers the policy, this covers the proof.
 
+The targets of a group are ordered for the request by its strategy; a canary's go before the route's own, for
+a share of the requests. Draws come from hashes of what is known of the request. A shadow is held against its
+ceiling as any target is; where it is ruled out there is none.
+
 A request above a ceiling may go to a target that masks, if the class of what is left is within it; the
 candidate says so, and its permit is for that class and no higher one.
 """
@@ -12,20 +16,22 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
+from .compiled import ORDERED, CompiledCanary, CompiledGroup, CompiledPolicy, CompiledRoute, CompiledTarget
 from .denials import Obstacle, Ruled, denied_by_route, no_route, no_route_for_class, none_left, ruled_line
+from .draw import WORDS, hashed, mixed
 from .names import TUNED_PREFIX, is_adapter, is_release, tuned_alias
 from .privacy import PrivacyClass
-from .types import Candidate, Decision, Denial, Facts, Permit, Snapshot
+from .rank import Found, ranked
+from .types import Candidate, Decision, Denial, Facts, Permit, Snapshot, shadow_id
 
 Upstream = tuple[str, str | None]  # the model's name there; the adapter's too, when it is one
 
 
 def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision | Denial:
     """The candidates of the first matching route, in order, with a permit for each outside our own zones."""
-    number = policy.index.first(facts, facts.privacy)
+    number = policy.index.first(facts, facts.privacy, snapshot.down)
     if number is None:
-        return _unrouted(policy, facts)
+        return _unrouted(policy, facts, snapshot)
     route = policy.routes[number]
     if route.privacy_floor:
         facts = _raised(facts, route.privacy_floor)
@@ -34,13 +40,18 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
     kept: list[Candidate] = []
     before: list[Ruled] = []  # ruled out ahead of the first that is kept
     chosen: CompiledTarget | None = None
-    for target in route.targets:
-        found = _candidate(policy, target, facts, snapshot)
-        if isinstance(found, Candidate):
-            kept.append(found)
-            chosen = chosen or target
-        elif chosen is None:
-            before.append((target, found))
+    for group in route.groups if route.canary is None else _with_canary(route, route.canary, facts):
+        if group.strategy != ORDERED:
+            first = _take_ranked(policy, group, facts, snapshot, kept, before)
+            chosen = chosen or first
+            continue
+        for target in group.targets:
+            found = _candidate(policy, target, facts, snapshot)
+            if isinstance(found, Candidate):
+                kept.append(found)
+                chosen = chosen or target
+            elif chosen is None:
+                before.append((target, found))
     if chosen is None:
         return none_left(policy, route, before, facts)
     return Decision(
@@ -51,7 +62,49 @@ def decide(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Decision
         fallback_on=route.fallback_on,
         reason=_reason(route, before, chosen, facts) + _masking([c for c in kept if c.masked], facts),
         resilience=route.resilience,
+        shadow=None if route.shadow is None else _shadow(policy, route, facts, snapshot),
+        parameters=route.parameters,
     )
+
+
+def _with_canary(route: CompiledRoute, canary: CompiledCanary, facts: Facts) -> Sequence[CompiledGroup]:
+    if mixed(hashed(WORDS[canary.by](facts)), canary.salt) >= canary.below:
+        return route.groups
+    return (*canary.groups, *route.groups)
+
+
+def _take_ranked(
+    policy: CompiledPolicy,
+    group: CompiledGroup,
+    facts: Facts,
+    snapshot: Snapshot,
+    kept: list[Candidate],
+    before: list[Ruled],
+) -> CompiledTarget | None:
+    """Adds the group's candidates to `kept` in their order, and what is ruled out to `before` while that is
+    empty. The first of them; None: there is none."""
+    found: list[Found] = []
+    for target in group.targets:
+        made = _candidate(policy, target, facts, snapshot)
+        if isinstance(made, Candidate):
+            found.append((target, made))
+        elif not kept:
+            before.append((target, made))
+    found = ranked(policy, group, found, facts, snapshot)
+    kept += [candidate for _, candidate in found]
+    return found[0][0] if found else None
+
+
+def _shadow(
+    policy: CompiledPolicy, route: CompiledRoute, facts: Facts, snapshot: Snapshot
+) -> Candidate | None:
+    """Where the copy goes, by a permit of its own; None: this request has none."""
+    shadow = route.shadow
+    if shadow is None or mixed(hashed(facts.call_id), shadow.salt) >= shadow.below:
+        return None
+    copied = msgspec.structs.replace(facts, call_id=shadow_id(facts.call_id))
+    made = _candidate(policy, shadow.target, copied, snapshot)
+    return made if isinstance(made, Candidate) else None
 
 
 def _raised(facts: Facts, floor: PrivacyClass) -> Facts:
@@ -60,10 +113,10 @@ def _raised(facts: Facts, floor: PrivacyClass) -> Facts:
     return msgspec.structs.replace(facts, privacy=max(facts.privacy, floor), masked=masked)
 
 
-def _unrouted(policy: CompiledPolicy, facts: Facts) -> Denial:
+def _unrouted(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) -> Denial:
     """Nothing matches. Where a lower class would have, the class is what the client has to hear about."""
     for lower in reversed(policy.scale.classes):
-        number = policy.index.first(facts, lower) if lower < facts.privacy else None
+        number = policy.index.first(facts, lower, snapshot.down) if lower < facts.privacy else None
         if number is not None and policy.routes[number].targets:
             return no_route_for_class(policy, facts, policy.routes[number], lower)
     return no_route(policy, facts)

@@ -1,127 +1,58 @@
-"""The policy document: its keys, and `parse`, which lists everything that is wrong with one at once.
+"""The policy document: its keys, and `parse`, which lists everything that is wrong with one at once."""
 
-A key that is given must say something: `model:` with nothing behind it is an error, never "any model".
-That is why absent is an empty default here, and never None.
-"""
-
-import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainValidator,
     StrictBool,
     StrictFloat,
     StrictInt,
-    StringConstraints,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
 from .consistency import contradictions
 from .errors import PolicyError, did_you_mean
-from .names import SLUG, is_adapter
 from .privacy import DEFAULT_SCALE, PrivacyClass, Scale
-from .types import ErrorClass, Feature
+from .types import UNBOUNDED as UNBOUNDED  # prompt tokens, when a route sets no upper end
+from .types import ErrorClass
+from .words import (
+    DAYS,
+    AdapterName,
+    ClassName,
+    DayName,
+    ErrorName,
+    FeatureNames,
+    Given,
+    Hours,
+    Milliseconds,
+    ModelPatterns,
+    OneOrMany,
+    Part,
+    RetryName,
+    Seconds,
+    Share,
+    Slug,
+    Some,
+    Text,
+    Texts,
+    TimeZone,
+    Values,
+)
 
-UNBOUNDED = sys.maxsize  # prompt tokens, when a route sets no upper end
-UNLIMITED = PrivacyClass(sys.maxsize, "any")  # above all scales
+UNLIMITED = PrivacyClass(UNBOUNDED, "any")  # above all scales
 FALLBACK_ON = (ErrorClass.CONNECTION, ErrorClass.TIMEOUT, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
 # Not timeout: the backend may still be at work on the request, and would be given it twice.
 RETRY_ON = (ErrorClass.CONNECTION, ErrorClass.RATE_LIMIT, ErrorClass.SERVER_ERROR)
-HOPELESS: Mapping[ErrorClass, str] = {
-    ErrorClass.CONTENT_POLICY: "the same provider would say no to it again; fallback_on leads to another",
-    ErrorClass.REFUSED: "the request itself is at fault",
-}
-
-
-def _one_or_many(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-def _one_of(members: Mapping[str, object]) -> Callable[[object], object]:
-    """A validator that turns a word into the member of that name."""
-
-    def member(value: object) -> object:
-        if not isinstance(value, str) or value.lower() not in members:
-            raise ValueError(f"unknown value {value!r}{did_you_mean(str(value), members)}")
-        return members[value.lower()]
-
-    return member
-
-
-def _privacy_class(value: object, info: ValidationInfo) -> PrivacyClass:
-    """A class of the scale that `parse` was given."""
-    scale: Scale = info.context or DEFAULT_SCALE
-    return scale.parse(str(value))
-
-
-def _model_pattern(value: str) -> str:
-    if "*" in value[:-1]:
-        raise ValueError(f"{value!r} has a * before its end; only one * at the very end is a wildcard")
-    return value
-
-
-def _adapter_name(value: str) -> str:
-    if not is_adapter(value):
-        raise ValueError(f"{value!r} is not an adapter's name; write name@alias or name@<12 hex digits>")
-    return value
-
-
-def _retryable(value: ErrorClass) -> ErrorClass:
-    if value in HOPELESS:
-        raise ValueError(f"{value.value} is never retried: {HOPELESS[value]}")
-    return value
-
-
-def _given(value: object) -> object:
-    if value is None:
-        raise ValueError("should not be empty")
-    return value
-
-
-def _filled(value: tuple[object, ...]) -> tuple[object, ...]:
-    # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
-    if not value:
-        raise ValueError("should not be empty")
-    return value
-
-
-Text = Annotated[str, StringConstraints(min_length=1)]
-Slug = Annotated[str, StringConstraints(pattern=f"^{SLUG}$")]
-ModelPattern = Annotated[Text, AfterValidator(_model_pattern)]
-AdapterName = Annotated[str, AfterValidator(_adapter_name)]
-FeatureName = Annotated[Feature, BeforeValidator(_one_of({f.value: f for f in Feature}))]
-ErrorName = Annotated[ErrorClass, BeforeValidator(_one_of({e.value: e for e in ErrorClass}))]
-RetryName = Annotated[ErrorName, AfterValidator(_retryable)]
-ClassName = Annotated[PrivacyClass, PlainValidator(_privacy_class, json_schema_input_type=str)]
-Given = BeforeValidator(_given)  # for a key that may be absent, and not empty
-Filled = AfterValidator(_filled)
-Milliseconds = Annotated[StrictInt, Field(ge=1, le=3_600_000)]
-Seconds = Annotated[StrictFloat, Field(gt=0, le=86_400, allow_inf_nan=False)]
-OneOrMany = BeforeValidator(_one_or_many)
-Texts = Annotated[tuple[Text, ...], OneOrMany, Filled]
-ModelPatterns = Annotated[tuple[ModelPattern, ...], OneOrMany, Filled]
-FeatureNames = Annotated[tuple[FeatureName, ...], OneOrMany, Filled]
-
-
-class Part(BaseModel):
-    """Any mapping in the document: unknown keys are errors, and it does not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Range(Part):
     """From `at_least` to `at_most`, both included."""
 
-    at_least: int
-    at_most: int
+    at_least: float
+    at_most: float
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -135,9 +66,24 @@ class TokenRange(Range):
     at_most: Annotated[StrictInt, Field(ge=0)] = UNBOUNDED
 
 
+class ShareRange(Range):
+    """1 is all of it; what is spent beyond a soft cap is more."""
+
+    at_least: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.0
+    at_most: Annotated[StrictFloat, Field(ge=0)] = math.inf
+
+
 class ClassRange(Range):
     at_least: ClassName = PrivacyClass.PUBLIC
     at_most: ClassName = UNLIMITED
+
+
+class Times(Part):
+    """Hours of days of the week in a time zone. Hours that pass midnight belong to the day they begin on."""
+
+    days: Annotated[tuple[DayName, ...], OneOrMany()] = DAYS
+    hours: Annotated[tuple[Hours, ...], OneOrMany()] = ("00:00-24:00",)
+    zone: TimeZone = "UTC"
 
 
 class Match(Part):
@@ -147,11 +93,21 @@ class Match(Part):
     model: ModelPatterns = ()
     key: Texts = ()
     team: Texts = ()
+    project: Texts = ()
     tags: Texts = ()  # all of them present
+    metadata: Values = Field(default_factory=dict)
+    task: Texts = ()
     features: FeatureNames = ()  # all of them used
     without_features: FeatureNames = ()  # none of them used
     prompt_tokens: TokenRange = TokenRange()
+    output_tokens: TokenRange = TokenRange()  # that the client wants at most; without a limit any number
     privacy: ClassRange = ClassRange()
+    findings: Texts = ()  # at least one of these kinds found
+    without_findings: Texts = ()  # none of them found
+    time: Annotated[Times | None, Given] = None
+    budget: ShareRange = ShareRange()  # share that is used of the fullest budget that covers the request
+    down: Texts = ()  # backends, all of them down
+    up: Texts = ()  # backends, none of them down
 
 
 class Target(Part):
@@ -167,6 +123,69 @@ class Target(Part):
     mask: StrictBool = False
 
 
+class Member(Target):
+    """A target of a group. `weight`: how often it comes first, beside the others' weights."""
+
+    weight: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1
+
+
+class Group(Part):
+    """Targets in an order that is found for each request; those after the first are fallbacks.
+
+    weighted      drawn anew for each request
+    sticky        drawn once for each user, session or key
+    cheapest      by what the request is expected to cost
+    fastest       by how soon its answer is expected to be whole
+    least_busy    by the requests that are under way at the backend
+    """
+
+    strategy: Literal["ordered", "weighted", "sticky", "cheapest", "fastest", "least_busy"]
+    by: Literal["user", "session", "key"] = "session"
+    targets: Annotated[tuple[Member, ...], Some()]
+
+
+class Item(Target):
+    """A target or, with `group` and no other key, a group of them."""
+
+    backend: Text = ""
+    group: Annotated[Group | None, Given] = None
+
+
+Items = Annotated[tuple[Item, ...], Some()]
+
+
+class Canary(Part):
+    """A share of the requests asks these targets first, and the route's own after them."""
+
+    share: Share
+    by: Literal["call", "user", "session", "key"] = "call"
+    targets: Items
+
+
+class Shadow(Part):
+    """A share of the requests goes to this target too; nobody waits for its answer, and nobody sees it."""
+
+    share: Share
+    target: Target
+
+
+class Cap(Part):
+    """The most that a request may ask for; one that asks for more is brought down to it."""
+
+    output_tokens: Annotated[StrictInt | None, Field(ge=1), Given] = None
+    choices: Annotated[StrictInt | None, Field(ge=1, le=128), Given] = None  # answers to one prompt
+
+
+class Override(Part):
+    """What a request has in place of the client's own word, where its endpoint knows it."""
+
+    temperature: Annotated[StrictFloat | None, Field(ge=0, le=2, allow_inf_nan=False), Given] = None
+    top_p: Annotated[StrictFloat | None, Field(gt=0, le=1, allow_inf_nan=False), Given] = None
+    presence_penalty: Annotated[StrictFloat | None, Field(ge=-2, le=2, allow_inf_nan=False), Given] = None
+    frequency_penalty: Annotated[StrictFloat | None, Field(ge=-2, le=2, allow_inf_nan=False), Given] = None
+    seed: Annotated[StrictInt | None, Given] = None
+
+
 class Deny(Part):
     message: Text
     status: Annotated[StrictInt, Field(ge=400, le=499)] = 403
@@ -177,7 +196,7 @@ class Retry(Part):
     """Attempts at one target beyond the first, each after a random part of a wait that doubles."""
 
     attempts: Annotated[StrictInt, Field(ge=0, le=5)]
-    on: Annotated[tuple[RetryName, ...], OneOrMany, Filled] = RETRY_ON
+    on: Annotated[tuple[RetryName, ...], OneOrMany()] = RETRY_ON
     backoff_ms: Milliseconds = 100
     max_backoff_ms: Milliseconds = 5000
 
@@ -206,19 +225,23 @@ class Route(Part):
     name: Slug
     match: Match = Match()
     privacy_floor: ClassName = PrivacyClass.PUBLIC  # what takes this route has at least this class
-    targets: Annotated[tuple[Target, ...], Filled] = ()
+    targets: Items = ()
+    canary: Annotated[Canary | None, Given] = None
+    shadow: Annotated[Shadow | None, Given] = None
+    cap: Cap = Cap()
+    override: Override = Override()
     fallback_on: tuple[ErrorName, ...] = FALLBACK_ON
     retry: Retry = Retry(attempts=0)
     hedge: Annotated[Hedge | None, Given] = None
     deadline_s: Annotated[Seconds | None, Given] = None  # for the whole request
-    deny: Deny | None = None
+    deny: Annotated[Deny | None, Given] = None
 
 
 class PolicyDocument(Part):
     name: Slug
     version: Annotated[StrictInt, Field(ge=1)]
     requires: Texts = ()  # detectors without which the policy must not be used
-    routes: Annotated[tuple[Route, ...], Filled]
+    routes: Annotated[tuple[Route, ...], Some()]
 
 
 # Which part stands under a key, to suggest what an unknown key there may have meant.
@@ -227,8 +250,17 @@ PARTS: Mapping[str, type[Part]] = {
     "routes": Route,
     "match": Match,
     "prompt_tokens": TokenRange,
+    "output_tokens": TokenRange,
     "privacy": ClassRange,
-    "targets": Target,
+    "time": Times,
+    "budget": ShareRange,
+    "targets": Item,
+    "group": Group,
+    "canary": Canary,
+    "shadow": Shadow,
+    "target": Target,
+    "cap": Cap,
+    "override": Override,
     "retry": Retry,
     "hedge": Hedge,
     "deny": Deny,
@@ -263,11 +295,16 @@ def _line(problem: Any) -> str:
     return f"{_path(location) or 'the document'}: {_words(problem, location)}"
 
 
+def _part(location: tuple[int | str, ...]) -> type[Part]:
+    """What stands at that place of the document."""
+    above = [key for key in location if isinstance(key, str)]
+    return Member if above[-2:] == ["group", "targets"] else PARTS[above[-1] if above else ""]
+
+
 def _words(problem: Any, location: tuple[int | str, ...]) -> str:
     kind: str = problem["type"]
     if kind == "extra_forbidden":
-        above = [key for key in location[:-1] if isinstance(key, str)]
-        return "unknown key" + did_you_mean(str(location[-1]), PARTS[above[-1] if above else ""].model_fields)
+        return "unknown key" + did_you_mean(str(location[-1]), _part(location[:-1]).model_fields)
     if kind == "value_error":
         return str(problem["ctx"]["error"])
     if kind == "string_pattern_mismatch":

@@ -1,5 +1,6 @@
 """The frozen values that go into a decision and come out of it."""
 
+import sys
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -7,6 +8,8 @@ import msgspec
 
 from .privacy import DEFAULT_SCALE, Scale
 from .privacy import PrivacyClass as PrivacyClass  # who deals in decisions deals in classes
+
+UNBOUNDED = sys.maxsize  # tokens, where nothing sets an upper end
 
 
 class ErrorClass(StrEnum):
@@ -53,10 +56,32 @@ class BackendInfo(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: frozenset[str] = frozenset({"chat/completions", "completions", "embeddings", "responses"})
 
 
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's tokens cost in nano-dollars (1e-9 USD) a million, or a replica of our own an hour."""
+
+    input: int = 0
+    output: int = 0
+    cached: int | None = None  # of the prompt; None: as other input
+    tiers: tuple[tuple[int, int, int], ...] = ()  # prompt tokens to exceed, then input and output; ascending
+    hour: int = 0  # shared by the requests that are under way there
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model at a backend has answered of late."""
+
+    first_byte_s: float  # median
+    tokens_per_s: float  # of the answer, once it has begun
+    cached: float = 0.0  # share of the prompts' tokens that the provider had in its cache
+
+
+Place = tuple[str, str]  # a backend, and a model as it is named there
+
+
 class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     """All backends by name, and the classes: what a policy is compiled and verified against."""
 
     backends: Mapping[str, BackendInfo]
+    prices: Mapping[Place, Price] | None = None  # None: nobody knows, and nothing is checked
     scale: Scale = DEFAULT_SCALE
     detectors: frozenset[str] = frozenset()  # that look at every request, by name
 
@@ -76,6 +101,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None  # the only backend that has what the request goes on from
     masked: PrivacyClass | None = None  # the class of what is left when it is masked; None: it cannot be
     masked_kinds: Mapping[str, int] = {}  # what is masked: kind -> values
+    project: str = ""
+    metadata: Mapping[str, str] = {}
+    findings: frozenset[str] = frozenset()  # kinds that detectors found
+    output_tokens: int = UNBOUNDED  # the most that the client wants
+    task: str = ""  # a free label of the client's
+    user: str = ""  # the client's word for who it asks for
+    session: str = ""
+    at_s: float = 0.0  # when it came in, Unix time
+    budget_used: float = 0.0  # share of the fullest budget that covers it
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     aliases: Mapping[str, str] = {}  # "name@stable" -> "name@digest12", only what is served
     down: frozenset[str] = frozenset()  # backends known to be unhealthy
+    speeds: Mapping[Place, Speed] = {}  # where requests were answered of late
+    busy: Mapping[str, int] = {}  # backend -> requests under way or waiting there
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +161,14 @@ class Resilience(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float | None = None  # for the whole request, all attempts together
 
 
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route changes in a request: numbers only, so that its class stays what it is."""
+
+    most_output: int | None = None  # tokens of the answer
+    most_choices: int | None = None  # answers to one prompt
+    override: Mapping[str, float | int] = {}  # as the chat API names them
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Where a request goes: candidates in the order in which they are tried.
 
@@ -138,6 +182,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallback_on: frozenset[ErrorClass]
     reason: str  # one line for people
     resilience: Resilience = Resilience()
+    shadow: Candidate | None = None  # gets a copy, under `shadow_id`; its answer goes nowhere
+    parameters: Parameters | None = None
+
+
+def shadow_id(call_id: str) -> str:
+    """The id of the copy of a call, and of the permit's call that it leaves by."""
+    return f"{call_id}-shadow"
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
 The classes that can reach a route are those it matches, less those that earlier routes have taken whole: an
 earlier route takes a class whole when it matches that class and its other conditions hold for every request
 for which this route's do. Health, features and endpoints only ever rule targets out, so they are left aside:
-each target, first choice or fallback, is taken to be reached by every class that reaches its route. That is
+each target, first choice or fallback, member of a group, canary or shadow, is taken to be reached by every
+class that reaches its route, whatever a strategy makes of their order and a draw of their share. That is
 sound, and says too much only where several earlier routes take a class between them, but none alone.
 
 Of a target that masks no class can be proved, for what is left of a request is known once it is there. Its
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from .compiled import CompiledPolicy, CompiledRoute, CompiledTarget
+from .conditions import Conditions
 from .types import PrivacyClass
 
 
@@ -24,6 +26,7 @@ class Leak(msgspec.Struct, frozen=True, kw_only=True):
 
     route: str
     position: int  # of the target in the route, from 1
+    place: str  # for people
     target: str
     zone: str
     lowest: PrivacyClass  # of the classes that can reach the route
@@ -31,9 +34,8 @@ class Leak(msgspec.Struct, frozen=True, kw_only=True):
     ceiling: PrivacyClass
 
     def __str__(self) -> str:
-        place = "first choice" if self.position == 1 else f"fallback {self.position}"
         return (
-            f'route "{self.route}" → {place} "{self.target}" in zone "{self.zone}": may receive class '
+            f'route "{self.route}" → {self.place} "{self.target}" in zone "{self.zone}": may receive class '
             f'"{self.highest.label}", the zone\'s ceiling is "{self.ceiling.label}"; {self._advice()}'
         )
 
@@ -118,8 +120,7 @@ def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterato
     takers, reaching = _reaching(route, earlier)
     yield from _repeated(route)
     if not route.conditions.can_hold:
-        both = ", ".join(sorted(route.conditions.features & route.conditions.without_features))
-        yield Problem(route=route.name, text=f"matches nothing: asks for requests with and without {both}")
+        yield Problem(route=route.name, text=f"matches nothing: {_opposites(route.conditions)}")
     elif not reaching:
         names = ", ".join(f'"{taker.name}"' for taker in takers)
         yield Problem(
@@ -128,6 +129,13 @@ def _findings(route: CompiledRoute, earlier: Sequence[CompiledRoute]) -> Iterato
     else:
         yield from _leaks(route, reaching)
         yield from _idle_masks(route, reaching)
+
+
+def _opposites(conditions: Conditions) -> str:
+    if both := conditions.down & conditions.up:
+        return f"asks for {', '.join(sorted(both))} to be both down and up"
+    both = conditions.features & conditions.without_features
+    return f"asks for requests with and without {', '.join(sorted(both or conditions.without_findings))}"
 
 
 def _idle_masks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[Problem]:
@@ -147,6 +155,7 @@ def _leaks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[
             yield Leak(
                 route=route.name,
                 position=target.position,
+                place=target.place,
                 target=target.label,
                 zone=zone.name,
                 lowest=min(reaching),
@@ -156,9 +165,11 @@ def _leaks(route: CompiledRoute, reaching: frozenset[PrivacyClass]) -> Iterator[
 
 
 def _repeated(route: CompiledRoute) -> Iterator[Problem]:
-    first: dict[str, CompiledTarget] = {}
-    for target in route.targets:
-        if first.setdefault(target.label, target) is not target:
-            position = first[target.label].position
-            text = f"target {target.position} repeats target {position}, {target.label}"
-            yield Problem(route=route.name, text=text)
+    """Within the route's own targets, or within its canary's: there it is only asked again what failed."""
+    for groups in (route.groups, route.canary.groups if route.canary else ()):
+        first: dict[str, CompiledTarget] = {}
+        for target in (target for group in groups for target in group.targets):
+            if first.setdefault(target.label, target) is not target:
+                position = first[target.label].position
+                text = f"target {target.position} repeats target {position}, {target.label}"
+                yield Problem(route=route.name, text=text)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.parsing import LIMITS, REQUIRED, Limits, content_of, parse
-from router_policies.types import Feature
+from gateway.parsing import LIMITS, REQUIRED, Limits, changed, content_of, parse
+from router_policies.types import UNBOUNDED, Feature, Parameters
 
 ITEM = {"role": "user", "content": "hi"}
 RESPONSE = {"model": "m", "input": "hi"}
@@ -349,3 +349,41 @@ def test_metadata_that_is_no_text(name: str) -> None:
     """A class that cannot be read must not count as none."""
     with pytest.raises(BadRequest, match="'metadata' must be an object of strings"):
         parsed({**CHAT, "metadata": {name: ["restricted"]}})
+
+
+def test_what_a_decision_may_depend_on() -> None:
+    """Text in `metadata`, the task label, who is asked for, and the lowest limit on the answer."""
+    given = {"x-headgate-task": "sort", "region": "eu", "nested": {"a": 1}}
+    request = parsed(
+        {**CHAT, "metadata": given, "user": "ann", "max_tokens": 90, "max_completion_tokens": 80}
+    )
+    assert (request.task, request.user, request.output_tokens) == ("sort", "ann", 80)
+    assert request.metadata == {"x-headgate-task": "sort", "region": "eu"}
+    plain = parsed(CHAT)
+    assert (plain.task, plain.user, plain.output_tokens, plain.metadata) == ("", "", UNBOUNDED, {})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "expected"),
+    [
+        ("chat/completions", {}, {"max_completion_tokens": 100, "temperature": 0.5, "seed": 7}),
+        ("chat/completions", {"max_tokens": 50}, {"max_tokens": 50, "temperature": 0.5, "seed": 7}),
+        (
+            "chat/completions",
+            {"max_tokens": 500, "max_completion_tokens": 99, "temperature": 2, "n": 9},
+            {"max_tokens": 100, "max_completion_tokens": 99, "temperature": 0.5, "seed": 7, "n": 2},
+        ),
+        ("chat/completions", {"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": 100,
+                                                    "temperature": 0.5, "seed": 7}),
+        ("completions", {"max_tokens": 0}, {"max_tokens": 0, "temperature": 0.5, "seed": 7}),
+        ("responses", {}, {"max_output_tokens": 100, "temperature": 0.5}),
+        ("embeddings", {}, {}),
+    ],
+)  # fmt: skip
+def test_what_a_route_changes(endpoint: str, given: Any, expected: Any) -> None:
+    """Limits come down to the cap under the client's own name for them; overrides go where they are known."""
+    parameters = Parameters(most_output=100, most_choices=2, override={"temperature": 0.5, "seed": 7})
+    body = {"model": "m", "content": [1], **given}
+    before = dict(body)
+    assert changed(endpoint, body, parameters) == {"model": "m", "content": [1], **expected}
+    assert body == before

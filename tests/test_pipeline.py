@@ -128,11 +128,11 @@ class NoPast:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, document: Mapping[str, Any] = POLICY) -> None:
         self.backends = {name: Scripted(name) for name in ZONES}
         self.rows, self.serving = Rows(), Counter[str]()
         catalog = Catalog(backends={n: BackendInfo(name=n, zone=z, models=("*",)) for n, z in ZONES.items()})
-        policy = load(POLICY, "test", catalog)
+        policy = load(document, "test", catalog)
         price = Override(input=Decimal(1), output=Decimal(1))
         prices = PriceBook({}, "none", {f"{name}-model": price for name in ZONES})
         charges = {name: ByToken(prices, "") for name in ZONES}

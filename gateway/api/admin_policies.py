@@ -27,6 +27,7 @@ from gateway.control.records import ROLLOUT_ID, Kind, PolicyState, Rollout
 from gateway.control.store import Stored, Transaction
 from gateway.errors import NotFound
 from gateway.types import Principal
+from router_policies.json_schema import policy_schema
 
 LabelPath = Annotated[str, Path(max_length=90, pattern=r"^[!-.0-~]+$", description="name@version")]
 Documents = Annotated[list[dict[str, JsonValue]], Field(max_length=1_000)]
@@ -95,6 +96,11 @@ def policies_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
             return policies.create(changes, asked.document, asked.cases, desk.policies.of_file.label)
 
         return tagged(response, act.change(created) | {"in_force": None})
+
+    @router.get("/schema")
+    def get_schema(_: Reader) -> dict[str, Any]:
+        """The JSON Schema of a policy's document, with this deployment's privacy classes."""
+        return policy_schema(desk.scale)
 
     @router.get("/{id}", response_model=WholePolicyView)
     def get_policy(id: LabelPath, _: Reader, response: Response) -> Any:

@@ -1,11 +1,12 @@
 """From a request that somebody asks about to an explanation: the steps of `pipeline`, less the call."""
 
 import asyncio
+import time
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from gateway.api.desk import Desk
 from gateway.control.records import Kind, Label, Slug, Tags
@@ -34,6 +35,11 @@ class Question(BaseModel):
     team: Slug | None = None
     tags: Tags = ()
     privacy: Annotated[Label | None, Field(description="A class that it has at least.")] = None
+    project: Slug | None = None
+    task: Annotated[str, Field(max_length=64)] = ""
+    session: Annotated[str, Field(max_length=128)] = ""
+    at: Annotated[AwareDatetime | None, Field(description="When it comes in; without it now.")] = None
+    budget_used: Annotated[float, Field(ge=0, description="Share of the fullest budget.")] = 0.0
 
 
 class RouteView(BaseModel):
@@ -49,6 +55,13 @@ class TargetView(BaseModel):
     local: bool = Field(description="The zone is our own: nothing leaves.")
     model: str = Field(description="The name that would go upstream.")
     out: str = Field(description="What rules it out; empty: it is a candidate.")
+    place: str = Field(description='In the route: "fallback 2", "canary fallback 1", "shadow".')
+    expected_nano: int | None = Field(
+        description="What it may cost, in nano-dollars (1e-9 USD); null: its price is unknown."
+    )
+    expected_ms: float | None = Field(
+        description="Until its answer may be whole; null: it has not answered of late."
+    )
 
 
 class ExplanationView(BaseModel):
@@ -63,6 +76,7 @@ class ExplanationView(BaseModel):
     targets: tuple[TargetView, ...]
     route: str | None
     candidates: tuple[str, ...] = Field(description="Backends in the order in which they would be asked.")
+    shadow: str | None = Field(description="The backend that gets a copy.")
     fallback_on: tuple[str, ...]
     status: int | None = Field(description="HTTP, of the answer, where the request is denied.")
     code: str | None
@@ -101,6 +115,15 @@ async def explain_request(
         privacy=found.privacy,
         masked=masked.privacy if masked else None,
         masked_kinds=masked.vault.kinds() if masked else {},
+        project=asked.project or "",
+        metadata=request.metadata,
+        findings=frozenset(found.findings),
+        output_tokens=request.output_tokens,
+        task=asked.task or request.task,
+        user=request.user,
+        session=asked.session,
+        at_s=asked.at.timestamp() if asked.at is not None else time.time(),
+        budget_used=asked.budget_used,
     )
     classified = {
         "classified": found.privacy.label,

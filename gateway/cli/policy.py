@@ -1,6 +1,8 @@
-"""`headgate policy verify`: the static proof, without starting anything."""
+"""`headgate policy verify` and `schema`: the static proof and the language, without starting anything."""
 
+import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -8,7 +10,13 @@ from gateway.cli.serve import ConfigOption
 from gateway.policy_file import build_catalog, load_policy
 from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import load_settings
+from router_policies.json_schema import policy_schema
+from router_policies.privacy import DEFAULT_SCALE
 from router_policies.verify import guards
+
+SchemaConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Path of headgate.yaml; without it the shipped classes.")
+]
 
 app = typer.Typer(no_args_is_help=True, help="Routing policies.")
 
@@ -16,6 +24,20 @@ app = typer.Typer(no_args_is_help=True, help="Routing policies.")
 @app.callback()
 def _policy() -> None:
     """Routing policies."""
+
+
+@app.command("schema")
+def schema(config: SchemaConfigOption = None) -> None:
+    """Print the JSON Schema of policies, by which editors complete and check them.
+
+    With a configuration it knows that one's privacy classes. In an editor with the YAML language server:
+
+        # yaml-language-server: $schema=policy.schema.json
+
+    Example: headgate policy schema > policy.schema.json
+    """
+    scale = load_settings(config, environment=None).scale if config else DEFAULT_SCALE
+    typer.echo(json.dumps(policy_schema(scale), indent=2))
 
 
 @app.command("verify")

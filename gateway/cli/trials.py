@@ -13,6 +13,7 @@ from gateway.app import build_classifier, build_detectors
 from gateway.cli.client import JsonOption
 from gateway.cli.serve import ConfigOption
 from gateway.errors import ConfigError
+from gateway.ledger.prices import usd
 from gateway.policy_file import build_catalog, load_policy, policy_cases
 from gateway.settings import load_settings
 from router_policies.cases import run_cases
@@ -47,6 +48,10 @@ def explain(
     tag: Annotated[list[str] | None, typer.Option(help="Of key or request.")] = None,
     privacy: Annotated[str, typer.Option(help="A class that the request has at least.")] = "",
     down: Annotated[list[str] | None, typer.Option(help="A backend that is down.")] = None,
+    project: Annotated[str, typer.Option(help="Of the key.")] = "",
+    task: Annotated[str, typer.Option(help="Of the request.")] = "",
+    at: Annotated[str, typer.Option(help="When it comes in, with its offset; without it now.")] = "",
+    budget_used: Annotated[float, typer.Option(help="Share of the fullest budget.", min=0)] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Say why a request would go where it would go by the configured policy. No call is made.
@@ -62,6 +67,10 @@ def explain(
         team=team or None,
         tags=tag or (),
         privacy=privacy or None,
+        project=project or None,
+        task=task,
+        at=at or None,
+        budget_used=budget_used,
     )
     snapshot = Snapshot(down=frozenset(down or ()))
     classifier = build_classifier(settings, build_detectors(settings))
@@ -86,6 +95,13 @@ def _question(file: Path, **about: Any) -> Question:
         raise ConfigError(str(file), [f"{name}: {words}" for name, words in wrong.items()]) from None
 
 
+def _expected(target: dict[str, Any]) -> str:
+    """`, about 0.000123000 USD, 800 ms`"""
+    nano, ms = target["expected_nano"], target["expected_ms"]
+    cost = ", price unknown" if nano is None else f", about {usd(nano)} USD"
+    return cost if ms is None else f"{cost}, {ms:.0f} ms"
+
+
 def _lines(told: dict[str, Any]) -> list[str]:
     lines = [
         f"policy {told['policy']}",
@@ -101,7 +117,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
     if told["targets"]:
         lines.append("targets")
     for target in told["targets"]:
-        where = f"{target['target']} in zone {target['zone']}"
-        lines.append(f"    {where}: {target['out'] or 'asked for ' + target['model']}")
+        where = f"{target['target']} in zone {target['zone']} ({target['place']})"
+        lines.append(f"    {where}: {target['out'] or 'asked for ' + target['model'] + _expected(target)}")
     end = f"denied: {told['status']} {told['code']}" if told["status"] else f"goes to {told['candidates'][0]}"
     return [*lines, f"{end} ({told['reason']})"]

@@ -11,7 +11,7 @@ from gateway.dataplane.exchange import Exchange
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
 from gateway.errors import ApiError, BadRequest
 from gateway.monitor.observers import Observers
-from gateway.parsing import read_tags
+from gateway.parsing import read_tags, read_task
 from gateway.pipeline import Incoming, Pipeline
 
 log = logging.getLogger("headgate.dataplane")
@@ -112,6 +112,7 @@ def _incoming(exchange: Exchange) -> Incoming:
         privacy=_given(headers.get(b"x-headgate-privacy")),
         session=read_session(headers.get(b"x-headgate-session")),
         tags=read_tags(headers.get(b"x-headgate-tags", "")),
+        task=read_task(headers.get(b"x-headgate-task", "")),
         traceparent=headers.get(b"traceparent", ""),
     )
 

@@ -47,6 +47,7 @@ READ_HEADERS = frozenset(
         b"x-headgate-privacy",
         b"x-headgate-session",
         b"x-headgate-tags",
+        b"x-headgate-task",
         b"content-length",
         b"expect",
         b"traceparent",

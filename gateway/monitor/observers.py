@@ -1,4 +1,4 @@
-"""Everybody who looks on at requests: metrics always, an access log and spans where configured."""
+"""Everybody who looks on at requests: metrics and speeds always, an access log and spans where configured."""
 
 import importlib
 from collections.abc import Collection
@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.monitor.access_log import AccessLog
 from gateway.monitor.genai import named_models, upstreams
+from gateway.monitor.live import Speeds
 from gateway.monitor.metrics import Metrics
 from gateway.settings import Settings
 from gateway.types import Entry
@@ -16,10 +17,12 @@ class Observers:
 
     def __init__(self, metrics: Metrics, access_log: AccessLog | None = None, spans: Any = None) -> None:
         self.metrics, self._access_log, self._spans = metrics, access_log, spans
+        self.speeds = Speeds()
 
     def settled(self, entry: Entry, overhead_ms: float, traceparent: str) -> None:
         """A request with a row in the ledger."""
         self.metrics.settled(entry, overhead_ms)
+        self.speeds.settled(entry)
         if self._access_log is not None:
             self._access_log.settled(entry)
         if self._spans is not None:

@@ -8,7 +8,7 @@ no locks.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from math import ceil
 
 from gateway.errors import BackendError
@@ -115,3 +115,20 @@ class Slots:
                 self._queue.remove(turn)
         elif turn.result():
             self.release()
+
+
+class Outstanding(Mapping[str, int]):
+    """By name, how many requests hold slots or wait for one, now."""
+
+    def __init__(self, slots: Mapping[str, Slots]) -> None:
+        self._slots = slots
+
+    def __getitem__(self, name: str) -> int:
+        slots = self._slots[name]
+        return slots.in_use + slots.waiting
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)

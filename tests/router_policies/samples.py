@@ -1,21 +1,41 @@
 """Backends, facts and policies that the policy tests share, and strategies that generate them."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router_policies.compiled import CompiledPolicy
 from router_policies.load import load
 from router_policies.privacy import DEFAULT_SCALE
-from router_policies.types import BackendInfo, Catalog, Facts, Feature, PrivacyClass, Snapshot, Zone
+from router_policies.types import (
+    UNBOUNDED,
+    BackendInfo,
+    Candidate,
+    Catalog,
+    Decision,
+    Denial,
+    Facts,
+    Feature,
+    Price,
+    PrivacyClass,
+    Snapshot,
+    Speed,
+    Zone,
+)
 
 HOME = Zone(name="home", ceiling=PrivacyClass.RESTRICTED, local=True)
 CLOUD = Zone(name="us-cloud", ceiling=PrivacyClass.INTERNAL)
 VLLM = BackendInfo(name="vllm", zone=HOME, models=("qwen3-8b",), adapters=True)
 OPENAI = BackendInfo(name="openai", zone=CLOUD, models=("*",))
+MISTRAL = BackendInfo(
+    name="mistral", zone=Zone(name="eu-cloud", ceiling=PrivacyClass.INTERNAL), models=("*",)
+)
 RELEASE = "support-intents@0123456789ab"
 SNAPSHOT = Snapshot(aliases={"support-intents@stable": RELEASE})
 
@@ -55,7 +75,13 @@ MODELS = ("a", "ab", "abc", "s@stable", "s@0123456789ab")
 PATTERNS = ("a", "ab", "a*", "ab*", "*", "s@stable")
 FEATURES = (Feature.TOOLS, Feature.VISION)
 BACKENDS = ("b0", "b1", "b2")
+PROJECTS, TASKS, KINDS, USERS = ("p1", "p2"), ("sort", "write"), ("email", "iban"), ("", "ann", "bob")
+ZONES = ("UTC", "Asia/Kolkata")  # half an hour beside the full one
+SPANS = ("00:00-24:00", "08:00-18:00", "22:00-06:00", "23:30-00:15")
+DAYS = ("mon", "fri", "sun")
+MONDAY = datetime(2026, 3, 2, tzinfo=ZoneInfo("UTC"))
 TOKENS = st.integers(0, 6)
+SHARES = st.sampled_from([0.0, 0.5, 0.8, 1.0])
 CLASSES = st.sampled_from(DEFAULT_SCALE.classes)
 
 
@@ -83,6 +109,18 @@ CONDITIONS = {
     "without_features": some_of(FEATURES),
     "prompt_tokens": ranges(TOKENS, int),
     "privacy": ranges(CLASSES, lambda c: c.label),
+    "project": some_of(PROJECTS),
+    "task": some_of(TASKS),
+    "metadata": st.dictionaries(st.sampled_from(["a", "b"]), some_of(["1", "2"]), min_size=1, max_size=2),
+    "findings": some_of(KINDS),
+    "without_findings": some_of(KINDS),
+    "output_tokens": ranges(TOKENS, int) | TOKENS.map(lambda least: {"at_least": least}),
+    "time": st.fixed_dictionaries(
+        {"days": some_of(DAYS), "hours": some_of(SPANS), "zone": st.sampled_from(ZONES)}
+    ),
+    "budget": ranges(SHARES, float) | SHARES.map(lambda least: {"at_least": least}),
+    "down": some_of(BACKENDS),
+    "up": some_of(BACKENDS),
 }
 matches = few_keys(CONDITIONS, most=2)
 named = st.sampled_from(
@@ -92,10 +130,44 @@ masks = st.sampled_from([{}, {"mask": True}])
 targets = st.builds(
     lambda backend, rest, mask: {"backend": backend, **rest, **mask}, st.sampled_from(BACKENDS), named, masks
 )
-actions = st.one_of(
-    st.lists(targets, min_size=1, max_size=3).map(lambda found: {"targets": found}),
-    st.just({"deny": {"message": "No."}}),
-)
+drawn_by = st.sampled_from(["call", "user", "session", "key"])
+shares = st.sampled_from([0.01, 0.5, 1.0])
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> dict[str, Any]:
+    """A group of any strategy, with weights where it knows them."""
+    strategy = draw(st.sampled_from(["ordered", "weighted", "sticky", "cheapest", "fastest", "least_busy"]))
+    members = draw(st.lists(targets, min_size=1, max_size=3))
+    if strategy in ("weighted", "sticky"):
+        members = [member | {"weight": draw(st.integers(1, 3))} for member in members]
+    by = {"by": draw(st.sampled_from(["user", "session", "key"]))} if strategy == "sticky" else {}
+    return {"group": {"strategy": strategy, **by, "targets": members}}
+
+
+items = st.lists(targets | groups(), min_size=1, max_size=3)
+
+
+@st.composite
+def leading(draw: st.DrawFn) -> dict[str, Any]:
+    """What a route does with its requests, where it does not deny them."""
+    found: dict[str, Any] = {"targets": draw(items)}
+    if draw(st.booleans()):
+        found["canary"] = {"share": draw(shares), "by": draw(drawn_by), "targets": draw(items)}
+    if draw(st.booleans()):
+        found["shadow"] = {"share": draw(shares), "target": draw(targets)}
+    return found
+
+
+actions = st.one_of(leading(), st.just({"deny": {"message": "No."}}))
+
+
+def all_targets(route: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every target of a route as the document has it, in the order of their positions."""
+    found: list[dict[str, Any]] = []
+    for item in [*route.get("targets", []), *route.get("canary", {}).get("targets", [])]:
+        found += item["group"]["targets"] if "group" in item else [item]
+    return found + ([route["shadow"]["target"]] if "shadow" in route else [])
 
 
 @st.composite
@@ -119,6 +191,11 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     return {"name": "p", "version": 1, "routes": found}
 
 
+PRICES = {
+    ("b0", "a"): Price(input=5, output=9),
+    ("b1", "a"): Price(input=7, output=7),
+    ("b2", "a"): Price(hour=3),
+}
 zones = st.builds(Zone, name=st.sampled_from(["z0", "z1"]), ceiling=CLASSES, local=st.booleans())
 infos = st.fixed_dictionaries(
     {
@@ -130,7 +207,10 @@ infos = st.fixed_dictionaries(
     }
 )
 catalogs = st.tuples(infos, infos, infos).map(
-    lambda found: catalog(*(BackendInfo(name=name, **i) for name, i in zip(BACKENDS, found, strict=True)))
+    lambda found: replace(
+        catalog(*(BackendInfo(name=name, **i) for name, i in zip(BACKENDS, found, strict=True))),
+        prices=PRICES,
+    )
 )
 
 
@@ -147,6 +227,15 @@ def request(chance: Random) -> Facts:
         privacy=(privacy := chance.choice(DEFAULT_SCALE.classes)),
         masked=chance.choice([None, *(c for c in DEFAULT_SCALE if c <= privacy)]),
         masked_kinds={"email": 1},
+        project=chance.choice(PROJECTS),
+        task=chance.choice(("", *TASKS)),
+        metadata={key: chance.choice("123") for key in chance.sample("ab", chance.randrange(3))},
+        findings=frozenset(chance.sample(KINDS, chance.randrange(3))),
+        output_tokens=chance.choice((*range(7), UNBOUNDED)),
+        user=chance.choice(USERS),
+        session=chance.choice(USERS),
+        at_s=(MONDAY + timedelta(minutes=chance.randrange(0, 14 * 1440, 5))).timestamp(),
+        budget_used=chance.choice((0.0, 0.5, 0.7, 0.8, 1.0, 1.5)),
     )
 
 
@@ -156,14 +245,48 @@ def crowd(chance: Random) -> list[Facts]:
 
 # Many requests for each policy: drawing them from one generated seed is quick, and policies are dear.
 crowds = st.integers(0, 2**32).map(lambda seed: crowd(Random(seed)))
+speeds = st.fixed_dictionaries(
+    {}, optional={(b, m): st.builds(Speed, first_byte_s=st.floats(0.1, 9), tokens_per_s=st.floats(1, 99))
+                  for b in BACKENDS for m in ("a", "ab")},
+)  # fmt: skip
 snapshots = st.builds(
     Snapshot,
     aliases=st.sampled_from([{}, {"s@stable": "s@0123456789ab"}]),
     down=st.frozensets(st.sampled_from(BACKENDS), max_size=2),
+    speeds=speeds,
+    busy=st.dictionaries(st.sampled_from(BACKENDS), st.integers(0, 9)),
 )
 
 
-def accepts(match: Mapping[str, Any], request: Facts) -> bool:
+def in_hours(times: Mapping[str, Any], at_s: float) -> bool:
+    """Whether a `time` holds, found by asking each of its spans on the day it begins on."""
+    local = datetime.fromtimestamp(at_s, ZoneInfo(times["zone"]))
+    minute = local.hour * 60 + local.minute
+    today, before = (
+        ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[(local.weekday() - d) % 7] for d in (0, 1)
+    )
+    for hours in times["hours"]:
+        start, end = (int(h) * 60 + int(m) for h, m in (part.split(":") for part in hours.split("-")))
+        late = end < start
+        if today in times["days"] and start <= minute and (minute < end or late):
+            return True
+        if late and before in times["days"] and minute < end:
+            return True
+    return False
+
+
+def within(given: Mapping[str, Any], number: float) -> bool:
+    return bool(given.get("at_least", 0) <= number <= given.get("at_most", number))
+
+
+def reached(found: Decision | Denial) -> list[Candidate]:
+    """Everything that a decision may send a request to, the shadow last."""
+    if isinstance(found, Denial):
+        return []
+    return [*found.candidates, *([found.shadow] if found.shadow else [])]
+
+
+def accepts(match: Mapping[str, Any], request: Facts, down: frozenset[str] = frozenset()) -> bool:
     """What a route's `match` means, written as plainly as it can be: the reference for index and proof."""
     tokens, privacy = match.get("prompt_tokens", {}), match.get("privacy", {})
     return all(
@@ -178,18 +301,28 @@ def accepts(match: Mapping[str, Any], request: Facts) -> bool:
             all(tag in request.tags for tag in match.get("tags", [])),
             all(feature in request.features for feature in match.get("features", [])),
             all(feature not in request.features for feature in match.get("without_features", [])),
-            tokens.get("at_least", 0)
-            <= request.prompt_tokens
-            <= tokens.get("at_most", request.prompt_tokens),
+            within(tokens, request.prompt_tokens),
+            within(match.get("output_tokens", {}), request.output_tokens),
+            within(match.get("budget", {}), request.budget_used),
+            request.project in match.get("project", [request.project]),
+            request.task in match.get("task", [request.task]),
+            all(request.metadata.get(key) in named for key, named in match.get("metadata", {}).items()),
+            "findings" not in match or any(kind in request.findings for kind in match["findings"]),
+            not any(kind in request.findings for kind in match.get("without_findings", [])),
+            "time" not in match or in_hours(match["time"], request.at_s),
+            all(backend in down for backend in match.get("down", [])),
+            not any(backend in down for backend in match.get("up", [])),
             request.privacy >= DEFAULT_SCALE.parse(privacy.get("at_least", "public")),
             request.privacy <= DEFAULT_SCALE.parse(privacy.get("at_most", "restricted")),
         ]
     )
 
 
-def first_route(policy: Mapping[str, Any], request: Facts) -> dict[str, Any] | None:
+def first_route(
+    policy: Mapping[str, Any], request: Facts, down: frozenset[str] = frozenset()
+) -> dict[str, Any] | None:
     """The first route of a document that accepts the request, found by trying each."""
-    found: list[dict[str, Any]] = [r for r in policy["routes"] if accepts(r["match"], request)]
+    found: list[dict[str, Any]] = [r for r in policy["routes"] if accepts(r["match"], request, down)]
     return found[0] if found else None
 
 

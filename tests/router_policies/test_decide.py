@@ -24,6 +24,7 @@ from router_policies.types import (
     PrivacyClass,
     Resilience,
     Snapshot,
+    shadow_id,
 )
 from router_policies.verify import verify
 from tests.router_policies.samples import (
@@ -31,6 +32,7 @@ from tests.router_policies.samples import (
     RELEASE,
     SNAPSHOT,
     VLLM,
+    all_targets,
     catalog,
     catalogs,
     crowds,
@@ -38,6 +40,7 @@ from tests.router_policies.samples import (
     documents,
     facts,
     loaded,
+    reached,
     snapshots,
 )
 
@@ -360,18 +363,18 @@ def test_no_candidate_is_ever_above_its_ceiling(
 ) -> None:
     """For any policy, verified or not: no candidate's zone is closed to the class of what it is sent, masked
     where a target says so and there is need, none is down or unfit, and a permit is there exactly where the
-    zone is not ours, made out for this request and that candidate."""
+    zone is not ours, made out for this request and that candidate; all of which goes for a shadow too."""
     compiled, _ = compile_policy(parse(policy, "generated"), catalog)
     floors = {route.name: route.privacy_floor for route in compiled.routes}
-    masking = {
-        (r["name"], t["backend"]) for r in policy["routes"] for t in r.get("targets", []) if t.get("mask")
-    }
+    masking = {(r["name"], t["backend"]) for r in policy["routes"] for t in all_targets(r) if t.get("mask")}
     for request in crowd:
         found = decide(compiled, request, snapshot)
-        for candidate in found.candidates if isinstance(found, Decision) else ():
+        for candidate in reached(found):
             assert found.privacy >= request.privacy
+            shadowed = isinstance(found, Decision) and candidate is found.shadow
             raised = replace(
                 request,
+                call_id=shadow_id(request.call_id) if shadowed else request.call_id,
                 privacy=found.privacy,
                 masked=None if request.masked is None else max(request.masked, floors[found.route]),
             )

@@ -7,18 +7,20 @@ from hypothesis import given, settings
 
 from router_policies.compile import compile_policy
 from router_policies.schema import parse
-from router_policies.types import Catalog, Facts, Feature, PrivacyClass
-from tests.router_policies.samples import catalogs, crowds, document, documents, facts, first_route
+from router_policies.types import Catalog, Facts, Feature, PrivacyClass, Snapshot
+from tests.router_policies.samples import catalogs, crowds, document, documents, facts, first_route, snapshots
 
 
 @settings(max_examples=100, deadline=None)
-@given(documents(), catalogs, crowds)
-def test_the_index_agrees_with_the_plain_reading(policy: Any, catalog: Catalog, crowd: list[Facts]) -> None:
+@given(documents(), catalogs, crowds, snapshots)
+def test_the_index_agrees_with_the_plain_reading(
+    policy: Any, catalog: Catalog, crowd: list[Facts], snapshot: Snapshot
+) -> None:
     """For any document and request, it is the first route whose `match` holds, read without any index."""
     compiled, _ = compile_policy(parse(policy, "generated"), catalog)
     for request in crowd:
-        number = compiled.index.first(request, request.privacy)
-        expected = first_route(policy, request)
+        number = compiled.index.first(request, request.privacy, snapshot.down)
+        expected = first_route(policy, request, snapshot.down)
         assert (None if number is None else compiled.routes[number].name) == (expected and expected["name"])
 
 
@@ -39,6 +41,20 @@ def test_the_index_agrees_with_the_plain_reading(policy: Any, catalog: Catalog, 
         ("prompt_tokens: {at_most: 0}", {"prompt_tokens": 0}, {"prompt_tokens": 1}),
         ("privacy: {at_least: internal}", {}, {"privacy": PrivacyClass.PUBLIC}),
         ("privacy: {at_most: internal}", {}, {"privacy": PrivacyClass.CONFIDENTIAL}),
+        ("project: [a, b]", {"project": "b"}, {}),
+        ("task: sort", {"task": "sort"}, {"task": "Sort"}),
+        ("metadata: {region: [eu, ch]}", {"metadata": {"region": "ch"}}, {"metadata": {"region": "us"}}),
+        ("metadata: {a: x, b: y}", {"metadata": {"a": "x", "b": "y"}}, {"metadata": {"a": "x"}}),
+        ("findings: [email, iban]", {"findings": frozenset({"iban"})}, {"findings": frozenset({"phone"})}),
+        ("without_findings: [email]", {"findings": frozenset({"iban"})}, {"findings": frozenset({"email"})}),
+        ("output_tokens: {at_most: 5}", {"output_tokens": 5}, {}),
+        ("output_tokens: {at_least: 5}", {}, {"output_tokens": 4}),
+        ("budget: {at_least: 0.8}", {"budget_used": 0.8}, {"budget_used": 0.79}),
+        ("budget: {at_most: 0.8}", {"budget_used": 0.8}, {"budget_used": 0.81}),
+        ("time: {days: mon}", {"at_s": 4 * 86400.0}, {"at_s": 4 * 86400.0 - 1}),
+        ('time: {days: mon, hours: "22:00-06:00"}', {"at_s": 5 * 86400 + 21599}, {"at_s": 5 * 86400 + 21600}),
+        ('time: {days: sun, hours: "22:00-06:00"}', {"at_s": 4 * 86400 + 1}, {"at_s": 4 * 86400 + 21600}),
+        ('time: {hours: "05:30-24:00", zone: Asia/Kolkata}', {"at_s": 0.0}, {"at_s": -1.0}),
     ],
 )
 def test_each_condition_holds_and_fails(

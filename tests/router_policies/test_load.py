@@ -1,7 +1,9 @@
 """A policy that could break a ceiling does not load; the shipped examples do, and route as they say."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -12,14 +14,15 @@ from router_policies.decide import decide
 from router_policies.errors import PolicyError
 from router_policies.load import load
 from router_policies.types import Decision, Denial, Feature, PrivacyClass
-from tests.router_policies.samples import SNAPSHOT, catalog, document, facts
+from tests.router_policies.samples import MISTRAL, OPENAI, SNAPSHOT, VLLM, catalog, document, facts
 
+AT_NIGHT = datetime(2026, 3, 4, 1, 30, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # a Wednesday
 EXAMPLES = sorted((Path(router_policies.__file__).parent / "examples").glob("*.yaml"))
 
 
 def example(name: str) -> CompiledPolicy:
     path = next(path for path in EXAMPLES if path.stem == name)
-    return load(yaml.safe_load(path.read_text()), path.name, catalog())
+    return load(yaml.safe_load(path.read_text()), path.name, catalog(VLLM, OPENAI, MISTRAL))
 
 
 def test_misfits_and_leaks_are_told_together() -> None:
@@ -72,6 +75,16 @@ def test_every_example_loads_under_its_own_name(path: Path) -> None:
             "private",
             ["vllm"],
         ),
+        ("budget-downgrade", {"budget_used": 0.79}, "the-rest", ["openai", "openai"]),
+        ("budget-downgrade", {"budget_used": 0.8}, "nearly-spent", ["openai", "vllm"]),
+        ("cheap-first", {"task": "classify"}, "bulk", ["vllm", "openai", "openai"]),
+        ("cheap-first", {"at_s": AT_NIGHT}, "off-hours", ["vllm", "openai", "openai"]),
+        ("cheap-first", {"at_s": AT_NIGHT + 8 * 3600}, "the-rest", ["openai", "openai"]),
+        ("canary", {"model": "support-intents", "user": "ann"}, "support", ["vllm", "vllm"]),
+        ("shadow", {}, "the-rest", ["openai"]),
+        ("regional", {"project": "shop-de"}, "european-projects", ["mistral"]),
+        ("regional", {"metadata": {"region": "ch"}}, "european-customers", ["mistral"]),
+        ("regional", {"metadata": {"region": "us"}}, "the-rest", ["openai", "mistral"]),
     ],
 )
 def test_the_examples_route_as_they_say(

@@ -38,6 +38,16 @@ def test_the_whole_language_is_read() -> None:
             without_features: [vision]
             prompt_tokens: {at_least: 1, at_most: 4000}
             privacy: {at_least: confidential, at_most: restricted}
+            project: [p1, p2]
+            metadata: {region: [eu, ch], tier: gold}
+            task: sort
+            output_tokens: {at_most: 500}
+            findings: email
+            without_findings: [iban]
+            time: {days: [mon, FRI], hours: ["08:00-12:00", "22:00-06:00"], zone: Europe/Berlin}
+            budget: {at_least: 0.8}
+            down: b1
+            up: [b2]
           targets:
             - {backend: vllm, adapter: support-intents@stable}
             - {backend: openai, model: gpt-4o-mini}
@@ -56,6 +66,13 @@ def test_the_whole_language_is_read() -> None:
     assert route.match.without_features == (Feature.VISION,)
     assert (route.match.prompt_tokens.at_least, route.match.prompt_tokens.at_most) == (1, 4000)
     assert route.match.privacy.at_least is PrivacyClass.CONFIDENTIAL
+    assert (route.match.project, route.match.task) == (("p1", "p2"), ("sort",))
+    assert route.match.metadata == {"region": ("eu", "ch"), "tier": ("gold",)}
+    assert (route.match.output_tokens.at_least, route.match.output_tokens.at_most) == (0, 500)
+    assert (route.match.findings, route.match.without_findings) == (("email",), ("iban",))
+    assert route.match.time is not None
+    assert (route.match.time.days, route.match.time.zone) == (("mon", "fri"), "Europe/Berlin")
+    assert (route.match.budget.at_least, route.match.down, route.match.up) == (0.8, ("b1",), ("b2",))
     assert [(t.backend, t.model, t.adapter) for t in route.targets] == [
         ("vllm", "", "support-intents@stable"),
         ("openai", "gpt-4o-mini", ""),
@@ -126,6 +143,20 @@ def test_all_problems_are_told_at_once() -> None:
         ({"routes": [{"retry": {"attempt": 1}}]}, "routes[0].retry.attempt", "attempts"),
         ({"routes": [{"hedge": {"after": 1}}]}, "routes[0].hedge.after", "after_ms"),
         ({"routes": [{"deadline_ms": 1}]}, "routes[0].deadline_ms", "deadline_s"),
+        ({"routes": [{"match": {"time": {"hour": 1}}}]}, "routes[0].match.time.hour", "hours"),
+        (
+            {"routes": [{"targets": [{"group": {"targets": [{"wait": 1}]}}]}]},
+            "routes[0].targets[0].group.targets[0].wait",
+            "weight",
+        ),
+        ({"routes": [{"canary": {"shares": 1}}]}, "routes[0].canary.shares", "share"),
+        (
+            {"routes": [{"shadow": {"target": {"bakend": 1}}}]},
+            "routes[0].shadow.target.bakend",
+            "backend",
+        ),
+        ({"routes": [{"cap": {"output": 1}}]}, "routes[0].cap.output", "output_tokens"),
+        ({"routes": [{"override": {"temprature": 1}}]}, "routes[0].override.temprature", "temperature"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_a_suggestion(misspelt: Any, path: str, meant: str) -> None:
@@ -184,6 +215,24 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(misspelt: Any, path: str, 
             "targets: [{backend: b}], retry: {attempts: 1, on: timeout, 'on': timeout}",
             "Keys should be strings",
         ),
+        ("targets: [{model: m}]", "routes[0].targets[0].backend: is required"),
+        (
+            "targets: [{backend: b, group: {strategy: ordered, targets: [{backend: b}]}}]",
+            "routes[0].targets[0].backend: has no meaning beside a group",
+        ),
+        (
+            "targets: [{group: {strategy: cheapest, targets: [{backend: b, weight: 2}]}}]",
+            "routes[0].targets[0].group.targets[0].weight: only strategies weighted and sticky",
+        ),
+        (
+            "targets: [{group: {strategy: weighted, by: user, targets: [{backend: b}]}}]",
+            "routes[0].targets[0].group.by: only strategy sticky",
+        ),
+        ("targets: [{backend: b}], shadow: {share: 1, target: {backend: b, model: m, adapter: x@y}}", "both"),
+        ("match: {time: {zone: Berlin}}, targets: [{backend: b}]", "unknown time zone 'Berlin'"),
+        ('match: {time: {hours: "08:00-08:00"}}, targets: [{backend: b}]', "is not a span of hours"),
+        ('match: {time: {hours: "24:00-08:00"}}, targets: [{backend: b}]', "is not a span of hours"),
+        ("deny: {message: No.}, canary: {}", "routes[0].canary: has no meaning on a route that denies"),
         ("targets: [{backend: b}], hedge: {after_ms: 0}", "routes[0].hedge.after_ms: "),
         ("targets: [{backend: b}], deadline_s: 0", "routes[0].deadline_s: "),
         ("targets: [{backend: b}], deadline_s: .nan, hedge: {after_ms: 1}", "routes[0].deadline_s: "),

@@ -11,12 +11,13 @@ from router_policies.compile import compile_policy
 from router_policies.conditions import Conditions
 from router_policies.decide import decide
 from router_policies.schema import parse
-from router_policies.types import BackendInfo, Catalog, Decision, Facts, PrivacyClass, Snapshot
+from router_policies.types import BackendInfo, Catalog, Facts, PrivacyClass, Snapshot
 from router_policies.verify import Guard, Leak, Problem, guards, verify
 from tests.router_policies.samples import (
     HOME,
     VLLM,
     accepts,
+    all_targets,
     catalog,
     catalogs,
     crowds,
@@ -25,6 +26,7 @@ from tests.router_policies.samples import (
     first_route,
     matches,
     privacy_on,
+    reached,
     snapshots,
     variants,
 )
@@ -194,17 +196,17 @@ def test_whatever_decide_could_leak_verify_refuses(
     floors = {route.name: route.privacy_floor for route in unguarded.routes}
     for request in crowd:
         found = decide(unguarded, request, snapshot)
-        for candidate in found.candidates if isinstance(found, Decision) else ():
+        for candidate in reached(found):
             if catalog.backends[candidate.backend].zone.ceiling < max(request.privacy, floors[found.route]):
                 assert (found.route, candidate.backend) in leaks
 
 
 @settings(max_examples=150, deadline=None)
-@given(documents(), catalogs, crowds)
+@given(documents(), catalogs, crowds, snapshots)
 def test_each_target_that_a_class_can_reach_is_proved(
-    policy: Any, catalog: Catalog, crowd: list[Facts]
+    policy: Any, catalog: Catalog, crowd: list[Facts], snapshot: Snapshot
 ) -> None:
-    """Read plainly, without index, health or features: each target of the route that a request meets is in a
+    """Read plainly, without index, strategies or draws: each target of the route that a request meets is in a
     zone open to its class, or is reported at its place, as a leak, or as guarded if it masks and only then;
     a route that is met was not said to be dead, nor a target that would mask to do so never."""
     found = found_in(policy, catalog)
@@ -213,9 +215,9 @@ def test_each_target_that_a_class_can_reach_is_proved(
     idle = {(f.route, f.text.split(":")[0]) for f in found if isinstance(f, Problem)}
     guarded = {(g.route, g.position) for g in guards(compile_policy(parse(policy, "generated"), catalog)[0])}
     for request in crowd:
-        route = first_route(policy, request)
+        route = first_route(policy, request, snapshot.down)
         assert route is None or route["name"] not in dead
-        for position, target in enumerate(route.get("targets", []) if route else [], start=1):
+        for position, target in enumerate(all_targets(route or {}), start=1):
             if catalog.backends[target["backend"]].zone.ceiling < privacy_on(route or {}, request):
                 place = (route and route["name"], position)
                 assert place in (guarded if target.get("mask") else leaks)
