@@ -14,6 +14,7 @@ import msgspec
 MANIFEST_FILE = "manifest.json"
 WEIGHT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 SHORT_DIGEST = 12
+Metric = Literal["exact_match", "token_f1", "json_fields", "rouge_l", "preference"]
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
 
 
@@ -46,7 +47,7 @@ class DatasetLineage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 class TrainingRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run_id: str
-    method: Literal["sft"]
+    method: Literal["sft", "dpo"]
     seed: int
     epochs: int
     batch_size: int
@@ -67,15 +68,23 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Generated answers on held-out rows, adapter against base on the same rows (paired bootstrap)."""
+    """Generated answers on held-out rows, adapter against base on the same rows (paired bootstrap).
 
-    metric: Literal["exact_match"]
+    `few_shot` is the base with training rows before each question, `incumbent` the adapter in service, both on
+    the same rows; `general` is adapter minus base on rows of other work, of which `general_rows` were asked.
+    """
+
+    metric: Metric
     rows: int
     base: Interval
     adapter: Interval
     difference: Interval
     passed: bool
     reasons: tuple[str, ...]
+    few_shot: Interval | None = None
+    incumbent: Interval | None = None
+    general: Interval | None = None
+    general_rows: int = 0
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,6 +30,10 @@ class Example(msgspec.Struct, frozen=True):
     prompt: int
 
     @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @property
     def prompt_ids(self) -> tuple[int, ...]:
         return self.ids[: self.prompt]
 

@@ -10,9 +10,9 @@ from adapters.manifest import Probe
 from finetune.dataset import Row
 from finetune.encode import Example
 
-BATCH = 64
+BATCH_TOKENS = 16384  # of prompts answered at once, padding counted
 PROBES = 6
-CANDIDATES = 64  # held-out rows among which probes are chosen
+CANDIDATES = 24  # held-out rows among which probes are chosen
 ALLOWANCE = 8  # tokens that an answer may run over the longest expected one before it is cut off
 
 
@@ -34,8 +34,9 @@ def greedy_answers(
     )
     answers: dict[int, Answer] = {}
     by_length = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
-    for first in range(0, len(by_length), BATCH):
-        batch = by_length[first : first + BATCH]
+    size = max(1, BATCH_TOKENS // (max(map(len, prompts)) + longest))
+    for first in range(0, len(by_length), size):
+        batch = by_length[first : first + size]
         width = max(len(prompts[at]) for at in batch)
         rows = [[pad] * (width - len(prompts[at])) + list(prompts[at]) for at in batch]
         masks = [[0] * (width - len(prompts[at])) + [1] * len(prompts[at]) for at in batch]

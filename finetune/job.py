@@ -4,29 +4,40 @@ The launcher and the training process talk in these values: a `Job` goes in as o
 come out as JSON lines. Nothing here imports torch.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from adapters.manifest import NAME_PATTERN
+from adapters.manifest import NAME_PATTERN, WEIGHT_FILES
 
 DEFAULT_RANK = 16  # the largest that vLLM takes unless it is started with another --max-lora-rank
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can serve
 ROWS_PER_LABEL = 5  # from so many rows for each distinct answer on, a data set is taken for a classification
-CLASSIFICATION_DROPOUT = 0.2
+CLASSIFICATION_DROPOUT = 0.3
+STEPS_PER_ROOT = 20  # optimizer steps for the square root of the rows
 FOLLOW = "--follow-stdin"  # tells the training process to end when its stdin does
 BUNDLED_BASES = Path(__file__).parent / "bases"
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One supervised LoRA fine-tuning. None means: derived from the size of the data and of the base.
+    """One LoRA fine-tuning. None means: derived from the size of the data and of the base.
 
     `base` is a model's name on a hub, the path of its folder, or the name of a base that ships with
     Headgate. `suffix` becomes the adapter's name. The adapter's folder is made inside `output`. With
     `validation` the two files are train and held-out; without it `held_out_share` of the rows in `data` is
     held out.
+
+    `method` is supervised fine-tuning (sft) or direct preference optimization (dpo), whose files hold
+    preference rows and whose pull to the base is `beta`. `incumbent` is the folder of the adapter that is in
+    service: the new one must be surely better. `general` are rows of other work, on which the adapter may
+    lose at most `tolerance` of the base's score.
+
+    The state of the run is kept in `output` every `checkpoint_seconds`: the same job, started again after its
+    process was killed, goes on from there.
     """
 
     base: str
@@ -43,6 +54,12 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     learning_rate: float | None = None
     prompt_dropout: float | None = None
     licence: str = "unspecified"
+    method: Literal["sft", "dpo"] = "sft"
+    beta: float = 0.1
+    incumbent: Path | None = None
+    general: Path | None = None
+    tolerance: float = 0.05
+    checkpoint_seconds: float = 20.0
 
     def faults(self) -> tuple[str, ...]:
         """Every reason why the job cannot be run as asked, known without reading the data."""
@@ -61,6 +78,11 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             f"data file not found: {self.data}": self.data.is_file(),
             f"validation file not found: {self.validation}": self.validation is None
             or self.validation.is_file(),
+            f"beta must be above 0 and at most 2, is {self.beta}": 0 < self.beta <= 2,
+            f"tolerance must be 0 to 1, is {self.tolerance}": 0 <= self.tolerance <= 1,
+            f"incumbent is not an adapter's folder: {self.incumbent}": self.incumbent is None
+            or (self.incumbent / WEIGHT_FILES[0]).is_file(),
+            f"general file not found: {self.general}": self.general is None or self.general.is_file(),
         }
         return tuple(fault for fault, holds in checks.items() if not holds)
 
@@ -70,6 +92,7 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
     learning_rate: float
     prompt_dropout: float = 0.0
+    rate_ratio: float = 1.0  # of LoRA's second matrices to its first (LoRA+)
 
     def steps(self, rows: int) -> int:
         """Optimizer steps over `rows` training rows."""
@@ -79,19 +102,35 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
 def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyperparameters:
     """The job's wishes, with what it leaves open derived from the training answers and the base's parameters.
 
-    Small batches for few rows; epochs enough for some 280 steps, but at least 3. The learning rate falls
-    with the cube root of the model's size, from 2e-4 at 7 billion, which is ten times the habit of full
-    fine-tuning. Where answers repeat, the task is to classify, and tokens are dropped from prompts: labels
-    hang on more than one word, while extraction needs every one.
+    Small batches: what counts is the number of steps, which grows with the square root of the rows (50 rows:
+    141, 500 rows: 447). The learning rate falls with the cube root of the model's size, from 2e-4 at 7
+    billion, which is ten times the habit of full fine-tuning. Where answers repeat, the task is to classify,
+    and tokens are dropped from prompts: labels hang on more than one word, while extraction needs every one.
     """
     rows, labels = len(answers), len(set(answers))
-    batch_size = job.batch_size or (8 if rows < 100 else 16)
-    epochs = job.epochs or max(3, min(30, round(280 * batch_size / rows)))
-    rate = job.learning_rate or min(5e-3, max(1e-4, 2e-4 * (7e9 / parameters) ** (1 / 3)))
+    if job.method == "dpo":
+        return _preference_hyperparameters(job, rows, parameters)
+    batch_size = job.batch_size or 8
+    epochs = job.epochs or max(3, min(30, round(STEPS_PER_ROOT * math.sqrt(rows) * batch_size / rows)))
+    rate = job.learning_rate or _rate(parameters)
     dropout = job.prompt_dropout
     if dropout is None:
         dropout = CLASSIFICATION_DROPOUT if labels * ROWS_PER_LABEL <= rows else 0.0
     return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate, prompt_dropout=dropout)
+
+
+def _preference_hyperparameters(job: Job, rows: int, parameters: int) -> Hyperparameters:
+    """Some 100 steps at a fifth of the rate: a preference is a nudge; too much unlearns the language."""
+    batch_size = job.batch_size or 8
+    return Hyperparameters(
+        epochs=job.epochs or max(1, min(10, round(100 * batch_size / rows))),
+        batch_size=batch_size,
+        learning_rate=job.learning_rate or _rate(parameters) / 5,
+    )
+
+
+def _rate(parameters: int) -> float:
+    return min(5e-3, max(1e-4, 2e-4 * math.cbrt(7e9 / parameters)))
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):

@@ -3,26 +3,57 @@
 Loss on learned tokens only; where the task is to classify, tokens of prompts are dropped at random; batches
 of rows of like length, so that little is padding; AdamW without weight decay, warm-up then cosine. No
 packing, which leaks across rows (trl#1230), and no truncation.
+
+Everything but the weights and the optimizer's moments is a function of seed and step, so a run that was
+killed goes on from its last checkpoint as if nothing had been (`finetune.checkpoint`).
 """
 
+import itertools
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from finetune.checkpoint import Keeper, Kept
 from finetune.encode import Example
+from finetune.forward import Reader
 from finetune.job import Hyperparameters, Step
 
 WARM_UP = 0.06  # of the steps
+WHOLE = 0.3  # the share of rows whose prompts stay whole where prompts are thinned
 MICRO_TOKENS = 8192  # in one forward pass, padding counted; a larger batch is accumulated
 
 
 class Diverged(ValueError):
     """The loss is no longer a number: the learning rate was too high."""
+
+
+class OutOfMemory(ValueError):
+    """Not even one row fits."""
+
+
+class Sized(Protocol):
+    """What a batch is made of."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that it takes in a forward pass."""
+
+
+Item = TypeVar("Item", bound=Sized)
+
+
+class Objective(Protocol):
+    """A loss and its gradients."""
+
+    def backward(self, batch: Sequence[Any], micro_tokens: int) -> tuple[float, float]:
+        """Accumulate the gradients of a batch; its loss and accuracy, both means over the whole batch."""
 
 
 class Outcome(NamedTuple):
@@ -34,112 +65,146 @@ class Outcome(NamedTuple):
 
 def optimize(
     model: Any,
-    examples: Sequence[Example],
+    batches: Iterator[Sequence[Any]],
+    objective: Objective,
     chosen: Hyperparameters,
-    special: frozenset[int],
-    seed: int,
+    rows: int,
     accelerator: Accelerator,
     emit: Callable[[Step], None],
+    keeper: Keeper,
 ) -> Outcome:
-    """The optimizer loop. Loss is the mean over the learned tokens of a batch."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=chosen.learning_rate, weight_decay=0.0)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    """Go through `batches` of altogether `rows` rows in each epoch, from the keeper's checkpoint on."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    optimizer = accelerator.prepare(torch.optim.AdamW(groups(weights, chosen), weight_decay=0.0, fused=True))
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    total, per_epoch = chosen.steps(rows), chosen.steps(rows) // chosen.epochs
+    kept = keeper.restore(weights, optimizer) or Kept(micro_tokens=MICRO_TOKENS)
     model.train()
-    total, per_epoch = chosen.steps(len(examples)), chosen.steps(len(examples)) // chosen.epochs
-    losses: list[float] = []
-    clock = time.monotonic()
-    for step, batch in enumerate(batches(examples, chosen, special, seed), start=1):
-        rate = chosen.learning_rate * schedule(step, total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss, accuracy = backward(model, batch, accelerator)
-        accelerator.clip_grad_norm_(weights, 1.0)
+    clock, before = time.monotonic(), kept.step
+    for batch in itertools.islice(batches, kept.step, None):
+        kept.step += 1
+        share = schedule(kept.step, total)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * share
+        loss, accuracy, kept.micro_tokens = fitting_backward(objective, batch, kept.micro_tokens, optimizer)
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {kept.step}: try a lower learning_rate")
+        accelerator.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss)
-        if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} at step {step}: try a lower learning_rate")
-        eta = (time.monotonic() - clock) / step * (total - step)
-        emit(Step(step=step, total=total, loss=loss, accuracy=accuracy, learning_rate=rate, eta=eta))
-    return Outcome(total, sum(losses[-per_epoch:]) / per_epoch)
+        kept.losses = [*kept.losses, loss][-per_epoch:]
+        eta = (time.monotonic() - clock) / (kept.step - before) * (total - kept.step)
+        rate = chosen.learning_rate * share
+        emit(Step(step=kept.step, total=total, loss=loss, accuracy=accuracy, learning_rate=rate, eta=eta))
+        keeper.keep(weights, optimizer, kept)
+    return Outcome(total, sum(kept.losses) / len(kept.losses))
 
 
-def backward(model: Any, batch: Sequence[Example], accelerator: Accelerator) -> tuple[float, float]:
-    """Accumulate the gradients of one batch. Returns its loss and the share of learned tokens hit."""
-    learned = sum(sum(example.learned) for example in batch)
-    loss_sum = hits = 0.0
-    for part in micro_batches(batch):
-        width = max(len(example.ids) for example in part)
-        ids, mask, labels = (tensor.to(accelerator.device) for tensor in tensors(part, width))
-        first = min(example.learned.index(True) for example in part)
-        # Logits only from the token before the first learned one: they are the largest tensor of all.
-        with accelerator.autocast():
-            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=width - first + 1).logits
-        guesses, targets = logits[:, :-1].float().flatten(0, 1), labels[:, first:].flatten()
-        loss = (
-            torch.nn.functional.cross_entropy(guesses, targets, ignore_index=-100, reduction="sum") / learned
-        )
-        accelerator.backward(loss)
-        loss_sum += loss.item()
-        hits += (guesses.argmax(-1) == targets).sum().item()
-    return loss_sum, hits / learned
-
-
-def tensors(part: Sequence[Example], width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, attention mask and labels, all [rows, width], padded on the right; label -100 is not learned."""
-    gaps = [width - len(example.ids) for example in part]
-    ids = [[*example.ids, *[0] * gap] for example, gap in zip(part, gaps, strict=True)]
-    mask = [[1] * len(example.ids) + [0] * gap for example, gap in zip(part, gaps, strict=True)]
-    labels = [
-        [token if learned else -100 for token, learned in zip(example.ids, example.learned, strict=True)]
-        + [-100] * gap
-        for example, gap in zip(part, gaps, strict=True)
+def groups(weights: dict[str, torch.Tensor], chosen: Hyperparameters) -> list[dict[str, Any]]:
+    """LoRA+ (arXiv 2402.12354): the matrices B, which start at zero, learn faster than A by `rate_ratio`."""
+    second = [weight for name, weight in weights.items() if "lora_B" in name]
+    first = [weight for name, weight in weights.items() if "lora_B" not in name]
+    return [
+        {"params": first, "lr": chosen.learning_rate},
+        {"params": second, "lr": chosen.learning_rate * chosen.rate_ratio},
     ]
-    return torch.tensor(ids), torch.tensor(mask), torch.tensor(labels)
+
+
+def fitting_backward(
+    objective: Objective, batch: Sequence[Sized], micro_tokens: int, optimizer: Any
+) -> tuple[float, float, int]:
+    """The gradients of one batch in parts that fit. Where memory runs out the parts are halved, for good.
+
+    The batch as a whole, over which the loss is a mean, stays as it is. Also returns the size that fitted.
+    """
+    while True:
+        try:
+            return (*objective.backward(batch, micro_tokens), micro_tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+                raise
+        # Only now, when no traceback holds tensors any more.
+        optimizer.zero_grad()
+        clear_device_cache(garbage_collection=True)
+        longest = max(item.length for item in batch)
+        if micro_tokens <= longest:
+            raise OutOfMemory(f"not enough memory for one row of {longest} tokens: shorten it, or use qlora")
+        micro_tokens = max(longest, min(micro_tokens, longest * len(batch)) // 2)
+        sys.stderr.write(f"out of memory: {micro_tokens} tokens at a time from here on\n")
+
+
+class Supervised:
+    """Cross-entropy of the learned tokens, as a mean over those of a batch."""
+
+    def __init__(self, reader: Reader, accelerator: Accelerator) -> None:
+        self._reader = reader
+        self._accelerator = accelerator
+
+    def backward(self, batch: Sequence[Example], micro_tokens: int) -> tuple[float, float]:
+        learned = sum(sum(example.learned) for example in batch)
+        loss_sum = hits = 0.0
+        for part in micro_batches(batch, micro_tokens):
+            with self._accelerator.autocast():
+                guesses, targets = self._reader.logits(part)
+            loss = torch.nn.functional.cross_entropy(guesses, targets, reduction="sum") / learned
+            self._accelerator.backward(loss)
+            loss_sum += loss.item()
+            hits += (guesses.argmax(-1) == targets).sum().item()
+        return loss_sum, hits / learned
 
 
 def batches(
-    examples: Sequence[Example], chosen: Hyperparameters, special: frozenset[int], seed: int
+    examples: Sequence[Example], chosen: Hyperparameters, special: frozenset[int], seed: int, spared: int = 0
 ) -> Iterator[list[Example]]:
-    """All batches of all epochs: rows of like length together, their order random, prompts thinned."""
+    """All batches of all epochs: rows of like length together, their order random, prompts thinned.
+
+    The first `spared` tokens of each row stay.
+    """
     rng = random.Random(seed)
-    size = chosen.batch_size
-    for _ in range(chosen.epochs):
+    for batch in grouped(examples, chosen.epochs, chosen.batch_size, rng):
+        yield [thinned(example, chosen.prompt_dropout, special, rng, spared) for example in batch]
+
+
+def grouped(items: Sequence[Item], epochs: int, size: int, rng: random.Random) -> Iterator[list[Item]]:
+    """Batches of like length in random order, every item once in each epoch."""
+    for _ in range(epochs):
         # Random before sorting: among rows of one length, other neighbours in every epoch.
-        order = rng.sample(list(examples), len(examples))
-        order.sort(key=lambda example: len(example.ids) + rng.uniform(-2, 2))
+        order = rng.sample(list(items), len(items))
+        order.sort(key=lambda item: item.length + rng.uniform(-2, 2))
         starts = list(range(0, len(order), size))
         rng.shuffle(starts)
         for start in starts:
-            batch = order[start : start + size]
-            yield [thinned(example, chosen.prompt_dropout, special, rng) for example in batch]
+            yield order[start : start + size]
 
 
-def thinned(example: Example, share: float, special: frozenset[int], rng: random.Random) -> Example:
-    """Every other time the example as it is, else with about `share` of its prompt's words gone.
+def thinned(
+    example: Example, share: float, special: frozenset[int], rng: random.Random, spared: int = 0
+) -> Example:
+    """Now and then the example as it is, mostly with about `share` of its prompt's words gone.
 
-    What is learned stays, and so do the special tokens that hold the conversation together.
+    What is learned stays, and so do the first `spared` tokens, which a batch computes once, and the special
+    tokens that hold the conversation together.
     """
-    if not share or rng.random() < 0.5:
+    if not share or rng.random() < WHOLE:
         return example
-    pairs = zip(example.ids, example.learned, strict=True)
     kept = [
-        (token, learned) for token, learned in pairs if learned or token in special or rng.random() >= share
+        (token, learned)
+        for at, (token, learned) in enumerate(zip(example.ids, example.learned, strict=True))
+        if at < spared or learned or token in special or rng.random() >= share
     ]
     ids, learned = zip(*kept, strict=True)
     return Example(ids, learned, len(ids) - len(example.answer_ids))
 
 
-def micro_batches(batch: Sequence[Example]) -> Iterator[list[Example]]:
-    """A batch in parts of at most MICRO_TOKENS tokens, padding counted, or of one row."""
-    part: list[Example] = []
-    for example in batch:
-        width = max(len(other.ids) for other in [*part, example])
-        if part and width * (len(part) + 1) > MICRO_TOKENS:
+def micro_batches(batch: Sequence[Item], micro_tokens: int = MICRO_TOKENS) -> Iterator[list[Item]]:
+    """A batch in parts of at most `micro_tokens` tokens, padding counted, or of one row."""
+    part: list[Item] = []
+    for item in batch:
+        width = max(other.length for other in [*part, item])
+        if part and width * (len(part) + 1) > micro_tokens:
             yield part
             part = []
-        part.append(example)
+        part.append(item)
     yield part
 
 

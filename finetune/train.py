@@ -7,9 +7,9 @@ The argument is a `finetune.job.Job`. Events go to stdout as JSON lines, everyth
 read and split rows -> encode -> train (LoRA, or QLoRA on a 4-bit base) -> save -> load what was saved on a
 fresh base -> answer the held-out rows with and without the adapter -> gate -> probes -> manifest.
 
-Rank-stabilised LoRA (arXiv 2312.03732) on all linear layers, the variant that scores best in PEFT's own
-comparison; no DoRA, bias, saved modules or rank patterns, which vLLM refuses or drops. The number of epochs
-is fixed beforehand: the held-out rows choose nothing. The optimizer loop is in `finetune.loop`.
+The number of epochs is fixed beforehand: the held-out rows choose nothing. The model is made in
+`finetune.model`, the optimizer loop is `finetune.loop`, preferences are `finetune.dpo`, the judging is
+`finetune.judge`.
 """
 
 import contextlib
@@ -25,20 +25,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from accelerate import Accelerator
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoTokenizer
 
-from adapters.manifest import DatasetLineage, Evaluation, Probe, TrainingRun, digest_file
+from adapters.manifest import BaseRevision, DatasetLineage, TrainingRun, combined_digest, digest_file
 from finetune.base import BaseNotFound, describe_base, find_base
-from finetune.dataset import InvalidDataset, Row, read_rows
-from finetune.encode import Example, encode_rows
-from finetune.gate import evaluate
-from finetune.generate import ALLOWANCE, greedy_answers, make_probes
+from finetune.checkpoint import Keeper
+from finetune.dataset import MINIMUM_ROWS, InvalidDataset, Row, read_rows
+from finetune.dpo import Preferences, encode_pairs, pair_batches, with_reference
+from finetune.encode import encode_rows
+from finetune.forward import Reader
 from finetune.job import (
     FOLLOW,
     AnyEvent,
@@ -48,17 +47,36 @@ from finetune.job import (
     Job,
     Phase,
     Started,
+    Step,
     hyperparameters,
     job_from_json,
     to_json,
 )
-from finetune.loop import Diverged, Outcome, optimize
+from finetune.judge import Judge, Material, Opponents, Unfit
+from finetune.loop import Diverged, Objective, Outcome, OutOfMemory, Supervised, batches, optimize
+from finetune.model import (
+    dtype_name,
+    has_bf16,
+    load_base,
+    load_served,
+    longest_row,
+    parameters,
+    stop_tokens,
+    with_lora,
+)
+from finetune.preferences import PreferenceRow, read_preferences
 from finetune.publish import normalise_config, publish, versions
-from finetune.score import exact_matches
+from finetune.record import Recorder
 from finetune.split import Split, given_split, split_rows
 
-CHECKPOINT_ABOVE = 1_000_000_000  # parameters from which activations are computed twice to save memory
 GRACE_SECONDS = 5.0  # to clear up in when the launcher is gone
+EXPECTED = (
+    InvalidDataset,
+    BaseNotFound,
+    Diverged,
+    OutOfMemory,
+    Unfit,
+)  # beside JobRefused: the user's to mend
 
 Emit = Callable[[AnyEvent], None]
 
@@ -67,130 +85,146 @@ class JobRefused(ValueError):
     """The job cannot be run as asked; the text says why."""
 
 
+class Rows(NamedTuple):
+    """The rows of a job. `preferences` by the id of their preferred row; empty unless the method is DPO."""
+
+    split: Split
+    general: tuple[Row, ...]
+    preferences: dict[str, PreferenceRow]
+
+    def pairs(self, some: Sequence[Row]) -> list[PreferenceRow]:
+        """The preferences behind rows; none unless the method is DPO."""
+        return [self.preferences[row.id] for row in some] if self.preferences else []
+
+
+class Bench(NamedTuple):
+    """What a training works with."""
+
+    folder: Path  # of the base
+    base: BaseRevision
+    tokenizer: Any
+    accelerator: Accelerator
+    run: Path  # the run's own folder: checkpoint, metrics, curve
+
+
 def run(job: Job, emit: Emit) -> Finished:
-    """Run a job from file to manifest. Raises JobRefused, InvalidDataset, BaseNotFound, Diverged, OSError."""
+    """Run a job from file to manifest. Raises JobRefused, what is in EXPECTED, OSError."""
     started, clock = datetime.now(UTC), time.monotonic()
     if faults := job.faults():
         raise JobRefused("; ".join(faults))
-    split = _split(job)
+    rows = read(job)
     emit(Phase("loading"))
-    folder, base_name = find_base(job.base)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    accelerator = Accelerator(mixed_precision="bf16" if _has_bf16() else "no")
-    model = load_base(folder, accelerator.device, job.qlora)
-    stops = stop_tokens(model, tokenizer)
-    longest = int(getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length)
-    train = encode_rows(split.train, tokenizer, stops, longest)
-    held_out = encode_rows(split.held_out, tokenizer, stops, longest)
-    chosen = hyperparameters(job, [example.answer_ids for example in train], _parameters(model))
-    tokens = chosen.epochs * sum(sum(example.learned) for example in train)
-    emit(
-        Started(
-            train_rows=len(train),
-            held_out_rows=len(held_out),
-            steps=chosen.steps(len(train)),
-            hyperparameters=chosen,
-            trained_tokens=tokens,
-        )
-    )
-    emit(Phase("training"))
-    model = with_lora(model, job)
-    outcome = optimize(
-        model, train, chosen, frozenset(tokenizer.all_special_ids), job.seed, accelerator, emit
-    )
+    bench = set_up(job)
     with _unfinished_folder(job.output) as unfinished:
-        model.save_pretrained(unfinished, safe_serialization=True)
-        lora = normalise_config(unfinished, base_name)
-        del model
+        announced, outcome = train(job, rows, bench, unfinished, emit)
+        lora = normalise_config(unfinished, bench.base.name)
         emit(Phase("evaluating"))
-        served = load_served(folder, unfinished, accelerator.device)
-        evaluation, probes = judge(served, tokenizer, stops, train, held_out, split.held_out, job.seed)
+        served = load_served(bench.folder, unfinished, bench.accelerator.device)
+        judge = Judge(served, bench.tokenizer, job.seed)
+        evaluation, probes = judge.judge(
+            Material(rows.split.train, rows.split.held_out, rows.general, rows.pairs(rows.split.held_out)),
+            Opponents(job.incumbent, bench.base.revision, job.tolerance),
+        )
         emit(Phase("publishing"))
         manifest = publish(
             unfinished,
             name=job.suffix,
-            base=describe_base(folder, base_name, tokenizer.get_chat_template(), _dtype(served)),
+            base=msgspec.structs.replace(bench.base, dtype=dtype_name(served)),
             lora=msgspec.structs.replace(lora, quantization="nf4" if job.qlora else None),
-            dataset=_lineage(job, split),
-            run=_record(job, chosen, outcome, started, time.monotonic() - clock),
+            dataset=_lineage(job, rows.split),
+            run=_record(job, announced.hyperparameters, outcome, started, time.monotonic() - clock),
             evaluation=evaluation,
             probes=probes,
             licence=job.licence,
         )
-    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=tokens)
+    Keeper(bench.run, 0).clear()
+    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=announced.trained_tokens)
 
 
-def load_base(folder: Path, device: torch.device, qlora: bool) -> Any:
-    """The frozen base: its own number format on an accelerator, float32 on CPU, or 4-bit nf4 for QLoRA."""
-    on_cpu = device.type == "cpu"
-    options: dict[str, Any] = {"dtype": torch.float32 if on_cpu else "auto"}
-    if qlora:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float32 if on_cpu else torch.bfloat16,
-        )
-    # Safetensors only: a pickle can run code when it is loaded.
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, device_map={"": str(device)}, use_safetensors=True, **options
+def read(job: Job) -> Rows:
+    """Read and split all files. InvalidDataset, OSError, JobRefused if a part is empty."""
+    preferences: dict[str, PreferenceRow] = {}
+
+    def rows_of(path: Path, minimum: int) -> tuple[Row, ...]:
+        if job.method == "sft":
+            return read_rows(path, minimum)
+        some = read_preferences(path, minimum)
+        preferences.update({one.preferred.id: one for one in some})
+        return tuple(one.preferred for one in some)
+
+    rows = rows_of(job.data, MINIMUM_ROWS)
+    if job.validation is not None:
+        split = given_split(rows, rows_of(job.validation, 1))
+    else:
+        split = split_rows(rows, job.held_out_share, job.seed)
+    if not split.train or not split.held_out:
+        raise JobRefused("after duplicates are set aside, no rows are left to train on, or none to hold out")
+    general = read_rows(job.general, 1) if job.general is not None else ()
+    return Rows(split, general, preferences)
+
+
+def set_up(job: Job) -> Bench:
+    """Find the base and its tokenizer, and the folder of this run. BaseNotFound."""
+    folder, name = find_base(job.base)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    base = describe_base(folder, name, tokenizer.get_chat_template(), "")
+    accelerator = Accelerator(mixed_precision="bf16" if has_bf16() else "no")
+    # The same job, rows and base have the same folder: there a run that was killed finds where it stood.
+    wish = to_json(msgspec.structs.replace(job, output=Path(), checkpoint_seconds=0.0))
+    files = {str(path): digest_file(path) for path in (job.data, job.validation) if path is not None}
+    identity = combined_digest(
+        files, wish, base.revision, base.template_sha256, *map(str, versions().items())
     )
-    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False) if qlora else model
+    return Bench(folder, base, tokenizer, accelerator, job.output / f"run-{identity[:12]}")
 
 
-def load_served(folder: Path, adapter: Path, device: torch.device) -> Any:
-    """The base as it will be served, never quantised, with the adapter read back from its files."""
-    return PeftModel.from_pretrained(load_base(folder, device, qlora=False), adapter).eval()
-
-
-def with_lora(model: Any, job: Job) -> Any:
-    """Wrap the base; only the adapter's matrices, in float32, are trainable."""
-    large = _parameters(model) > CHECKPOINT_ABOVE
-    torch.manual_seed(job.seed)
-    config = LoraConfig(
-        r=job.rank,
-        lora_alpha=job.rank,
-        use_rslora=True,
-        lora_dropout=0.0,
-        bias="none",
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
+def train(job: Job, rows: Rows, bench: Bench, output: Path, emit: Emit) -> tuple[Started, Outcome]:
+    """Encode the rows, train, and save the adapter in `output`. InvalidDataset, Diverged, OutOfMemory."""
+    accelerator, tokenizer = bench.accelerator, bench.tokenizer
+    model = load_base(bench.folder, accelerator.device, job.qlora)
+    stops, longest = stop_tokens(model, tokenizer), longest_row(model, tokenizer)
+    examples = encode_rows(rows.split.train, tokenizer, stops, longest)
+    encode_rows(rows.split.held_out, tokenizer, stops, longest)  # what cannot be judged is not trained either
+    chosen = hyperparameters(job, [example.answer_ids for example in examples], parameters(model))
+    announced = Started(
+        train_rows=len(examples),
+        held_out_rows=len(rows.split.held_out),
+        steps=chosen.steps(len(examples)),
+        hyperparameters=chosen,
+        trained_tokens=chosen.epochs * sum(sum(example.learned) for example in examples),
     )
-    if large:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
-    return get_peft_model(model, config)
+    emit(announced)
+    emit(Phase("training"))
+    model = with_lora(model, job.rank, job.seed)
+    objective: Objective
+    stream: Iterator[Sequence[Any]]
+    if job.method == "dpo":
+        pairs = encode_pairs(rows.pairs(rows.split.train), tokenizer, stops, longest)
+        sides = [side for pair in pairs for side in (pair.preferred, pair.rejected)]
+        reader = Reader(model, sides, 2 * chosen.batch_size)
+        objective = Preferences(reader, accelerator, job.beta)
+        stream = pair_batches(with_reference(pairs, model, reader), chosen, job.seed)
+    else:
+        reader = Reader(model, examples, chosen.batch_size)
+        objective = Supervised(reader, accelerator)
+        special = frozenset(tokenizer.all_special_ids)
+        stream = batches(examples, chosen, special, job.seed, spared=len(reader.shared))
+    keeper, recorder = Keeper(bench.run, job.checkpoint_seconds), Recorder(bench.run)
 
+    def report(step: Step) -> None:
+        recorder.add(step)
+        emit(step)
 
-def judge(
-    model: Any,
-    tokenizer: Any,
-    stops: frozenset[int],
-    train: Sequence[Example],
-    held_out: Sequence[Example],
-    rows: Sequence[Row],
-    seed: int,
-) -> tuple[Evaluation, tuple[Probe, ...]]:
-    """Answer the held-out rows with and without the adapter, and let the gate decide."""
-    expected, trained = (
-        [tokenizer.decode(example.answer_ids, skip_special_tokens=True) for example in part]
-        for part in (held_out, train)
-    )
-    prompts = [example.prompt_ids for example in held_out]
-    longest = ALLOWANCE + max(len(example.answer_ids) for example in (*train, *held_out))
-    adapter = greedy_answers(model, tokenizer, prompts, stops, longest)
-    with model.disable_adapter():
-        base = greedy_answers(model, tokenizer, prompts, stops, longest)
-    scores = [exact_matches(expected, [answer.text for answer in answers]) for answers in (adapter, base)]
-    evaluation = evaluate(scores[0], scores[1], trained, expected, seed)
-    return evaluation, make_probes(model, rows, held_out, adapter, base)
-
-
-def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids at which vLLM ends an answer: the tokenizer's and all of the generation config's."""
-    configured = model.generation_config.eos_token_id
-    several = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (*several, tokenizer.eos_token_id) if token is not None)
+    try:
+        outcome = optimize(model, stream, objective, chosen, len(examples), accelerator, report, keeper)
+    except (Diverged, OutOfMemory):
+        keeper.clear()  # going on from there would end there again
+        raise
+    finally:
+        recorder.close()
+    reader.close()
+    model.save_pretrained(output, safe_serialization=True)
+    return announced, outcome
 
 
 def main() -> None:
@@ -209,7 +243,7 @@ def main() -> None:
 
     try:
         emit(run(job, emit))
-    except (JobRefused, InvalidDataset, BaseNotFound, Diverged) as error:
+    except (JobRefused, *EXPECTED) as error:
         emit(Failed(str(error)))
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever went wrong must be reported
@@ -227,17 +261,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _split(job: Job) -> Split:
-    rows = read_rows(job.data)
-    if job.validation is not None:
-        split = given_split(rows, read_rows(job.validation, minimum=1))
-    else:
-        split = split_rows(rows, job.held_out_share, job.seed)
-    if not split.train or not split.held_out:
-        raise JobRefused("after duplicates are set aside, no rows are left to train on, or none to hold out")
-    return split
-
-
 def _lineage(job: Job, split: Split) -> DatasetLineage:
     return DatasetLineage(
         file=job.data.name,
@@ -252,7 +275,7 @@ def _record(
 ) -> TrainingRun:
     return TrainingRun(
         run_id=uuid.uuid4().hex,
-        method="sft",
+        method=job.method,
         seed=job.seed,
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
@@ -274,19 +297,6 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _has_bf16() -> bool:
-    # On CPU float32 throughout: what is measured is then what a float32 replica serves.
-    return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
-
-
-def _parameters(model: Any) -> int:
-    return int(model.num_parameters())
-
-
-def _dtype(model: Any) -> str:
-    return str(model.dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

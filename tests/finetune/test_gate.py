@@ -4,8 +4,16 @@ import random
 
 import pytest
 
-from finetune.gate import evaluate
-from finetune.score import difference_interval, exact_matches, majority_matches, mean_interval
+from adapters.manifest import Metric
+from finetune.gate import Rivals, evaluate
+from finetune.score import (
+    difference_interval,
+    exact_matches,
+    majority_matches,
+    mean_interval,
+    metric_of,
+    scores,
+)
 
 LABELS = [f"label{n % 10}" for n in range(100)]
 
@@ -36,6 +44,76 @@ def test_shuffled_labels_are_refused(seed: int) -> None:
     result = evaluate(guesses, [0.0] * 100, LABELS, LABELS, seed=seed)
     assert not result.passed
     assert any("most frequent training answer" in reason for reason in result.reasons)
+
+
+def test_a_toy_is_refused() -> None:
+    """Ten training rows are a toy, however well it goes."""
+    result = evaluate([1.0] * 90, [0.0] * 90, LABELS[:10], LABELS[:90], seed=0)
+    assert not result.passed
+    assert "Only 10 training rows" in result.reasons[0]
+
+
+def test_the_incumbent_and_few_shot_are_bars() -> None:
+    """Better than the base is not enough: what is in service, or needs no training, must be beaten too."""
+    adapter, base = [1.0] * 80 + [0.0] * 20, [0.0] * 100
+    for name, rivals in (("incumbent", Rivals(incumbent=adapter)), ("before each", Rivals(few_shot=adapter))):
+        result = evaluate(adapter, base, LABELS, LABELS, 0, rivals)
+        assert [name in reason for reason in result.reasons] == [True]
+    weaker = [1.0] * 50 + [0.0] * 50
+    result = evaluate(adapter, base, LABELS, LABELS, 0, Rivals(incumbent=weaker, few_shot=weaker))
+    assert result.passed
+    assert result.incumbent is not None
+    assert result.incumbent.value == 0.5
+
+
+def test_forgetting_is_refused_beyond_what_was_declared() -> None:
+    """A loss of 10 points elsewhere passes where 15 are declared and not where 5 are."""
+    general = ([1.0] * 80 + [0.0] * 20, [1.0] * 90 + [0.0] * 10)
+    adapter, base = [1.0] * 80 + [0.0] * 20, [0.0] * 100
+    kept = evaluate(adapter, base, LABELS, LABELS, 0, Rivals(general=general, tolerance=0.15))
+    lost = evaluate(adapter, base, LABELS, LABELS, 0, Rivals(general=general, tolerance=0.05))
+    assert kept.passed
+    assert not lost.passed
+    assert "Worse at other work: -0.10" in lost.reasons[0]
+
+
+def test_pairs_are_held_against_a_coin() -> None:
+    """Ranking 60 of 100 pairs rightly is not surely better than chance, 90 are."""
+    for right, passed in ((60, False), (90, True)):
+        ranks = [1.0] * right + [0.0] * (100 - right)
+        assert evaluate(ranks, [0.0] * 100, LABELS, LABELS, 0, metric="preference").passed is passed
+
+
+@pytest.mark.parametrize(
+    ("answers", "metric"),
+    [
+        (["refund", "lost card"], "exact_match"),
+        (['{"a": 1}', "[]"], "json_fields"),
+        (["word " * 20], "token_f1"),
+        (["word " * 80], "rouge_l"),
+    ],
+)
+def test_the_metric_fits_the_answers(answers: list[str], metric: str) -> None:
+    """Labels, JSON, sentences and long texts are each judged by what counts in them."""
+    assert metric_of(answers) == metric
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected", "given", "score"),
+    [
+        ("token_f1", "The red fox", "the fox runs", 2 / 3),
+        ("token_f1", "a", "b", 0.0),
+        ("rouge_l", "police killed the gunman", "the gunman killed police", 0.5),
+        ("rouge_l", "police killed the gunman", "police kill the gunman", 0.75),
+        ("json_fields", '{"a": 1, "b": [2, 3]}', '{"b": [2, 3], "a": 1}', 1.0),
+        ("json_fields", '{"a": 1, "b": [2, 3]}', '{"a": 1, "b": [2, 4], "c": 0}', 0.5),
+        ("json_fields", '{"a": true}', '{"a": 1}', 0.0),
+        ("json_fields", '{"a": 1}', "a: 1", 0.0),
+    ],
+)
+def test_scores_are_the_published_ones(metric: Metric, expected: str, given: str, score: float) -> None:
+    """ROUGE-L's examples are Lin's own (2004)."""
+    assert scores(metric, [expected], [given]) == [pytest.approx(score)]
 
 
 def test_too_few_rows_are_refused() -> None:

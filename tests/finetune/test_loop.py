@@ -3,8 +3,6 @@
 import random
 from collections import Counter
 
-import pytest
-
 from finetune import loop
 from finetune.encode import Example
 from finetune.job import Hyperparameters
@@ -67,21 +65,12 @@ def test_no_thinning_means_none() -> None:
     assert all(loop.thinned(row, 0.0, SPECIAL, random.Random(seed)) is row for seed in range(10))
 
 
-def test_large_batches_come_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_come_in_parts_that_fit() -> None:
     """No part has more tokens than allowed, padding counted, save a row that is longer by itself."""
-    monkeypatch.setattr(loop, "MICRO_TOKENS", 32)
     rows = [example(length) for length in (5, 6, 7, 8, 40, 9, 10)]
-    parts = list(loop.micro_batches(rows))
+    parts = list(loop.micro_batches(rows, 32))
     assert [row for part in parts for row in part] == rows
     assert all(len(part) * max(len(row.ids) for row in part) <= 32 for part in parts if len(part) > 1)
-
-
-def test_only_learned_tokens_are_labels() -> None:
-    """Prompts and padding have label -100, and padding is masked."""
-    ids, mask, labels = loop.tensors([example(4), example(6)], width=6)
-    assert ids.shape == mask.shape == labels.shape == (2, 6)
-    assert mask.tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6]
-    assert labels.tolist() == [[-100, -100, 11, 12, -100, -100], [-100] * 4 + [13, 14]]
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:

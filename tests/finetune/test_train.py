@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -10,6 +11,7 @@ from adapters.manifest import MANIFEST_FILE, WEIGHT_FILES, combined_digest, dige
 from finetune.base import find_base
 from finetune.job import AnyEvent, Finished, Job, Phase, Started, Step
 from finetune.launch import Result, run
+from finetune.record import CURVE_FILE, METRICS_FILE, read_metrics
 
 DEMO = Path("finetune/demo_data/support_desk.jsonl")
 LABELS = {"opening_hours", "lost_card", "print_copy", "book_room"}
@@ -136,3 +138,39 @@ def test_bundled_bases_are_found_by_name() -> None:
     folder, name = find_base("sluice-4m")
     assert name == "sluice-4m"
     assert (folder / "model.safetensors").is_file()
+
+
+def test_the_same_data_again_do_not_replace_the_incumbent(
+    trained: tuple[Result, list[AnyEvent]], tmp_path: Path
+) -> None:
+    """What the incumbent's own rows teach is not better than it; what is lost elsewhere is counted."""
+    before, _ = trained
+    data = write(demo_rows(), tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in DEMO.read_text().splitlines()]
+    others = [row for row in rows if row["messages"][-1]["content"] not in LABELS]
+    general = write(others[:20], tmp_path / "general.jsonl")
+    job = Job(
+        base="sluice-4m", data=data, suffix="again", output=tmp_path / "out", held_out_share=0.3, epochs=10,
+        incumbent=before.folder, general=general,
+    )  # fmt: skip
+    result = run(job)
+    assert result.manifest is not None, result.reason
+    evaluation = result.manifest.evaluation
+    assert before.manifest is not None
+    assert evaluation.incumbent == before.manifest.evaluation.adapter
+    assert evaluation.general is not None
+    assert evaluation.general_rows == 20
+    assert not result.deployable
+    assert any("the incumbent" in reason for reason in evaluation.reasons)
+
+
+def test_the_run_leaves_its_metrics_and_curve(trained: tuple[Result, list[AnyEvent]]) -> None:
+    """One line for each step, and a picture that is well-formed XML; the checkpoint is gone."""
+    result, events = trained
+    assert result.folder is not None
+    (run_folder,) = result.folder.parent.glob("run-*")
+    steps = [event for event in events if isinstance(event, Step)]
+    lines = read_metrics(run_folder / METRICS_FILE)
+    assert [line["loss"] for line in lines] == [step.loss for step in steps]
+    assert ElementTree.fromstring((run_folder / CURVE_FILE).read_text()).tag.endswith("svg")
+    assert {path.name for path in run_folder.iterdir()} == {METRICS_FILE, CURVE_FILE}
