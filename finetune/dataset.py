@@ -65,7 +65,7 @@ class Row(msgspec.Struct, frozen=True):
         return max(at for at, message in enumerate(self.messages) if is_trained(message))
 
 
-class Preference(msgspec.Struct, frozen=True):
+class PreferenceRow(msgspec.Struct, frozen=True):
     """A valid row for DPO: the same prompt with the better and with the worse answer."""
 
     line: int
@@ -74,7 +74,7 @@ class Preference(msgspec.Struct, frozen=True):
     rejected: Row
 
 
-AnyRow = TypeVar("AnyRow", Row, Preference)
+AnyRow = TypeVar("AnyRow", Row, PreferenceRow)
 Check = Callable[[int, bytes], AnyRow | list[Problem]]
 
 
@@ -83,7 +83,7 @@ def read_rows(path: Path, minimum: int = MINIMUM_ROWS) -> tuple[Row, ...]:
     return _read(path, check_line, minimum)
 
 
-def read_preferences(path: Path, minimum: int = MINIMUM_ROWS) -> tuple[Preference, ...]:
+def read_preferences(path: Path, minimum: int = MINIMUM_ROWS) -> tuple[PreferenceRow, ...]:
     """The same for a file of preferences."""
     return _read(path, check_preference, minimum)
 
@@ -128,13 +128,13 @@ def check_line(number: int, line: bytes) -> Row | list[Problem]:
     return problems or _to_row(number, value)
 
 
-def check_preference(number: int, line: bytes) -> Preference | list[Problem]:
+def check_preference(number: int, line: bytes) -> PreferenceRow | list[Problem]:
     """The same for a line of preferences."""
     value, problems = _decoded(number, line, preference_faults)
     if problems:
         return problems
     preferred, rejected = (_to_row(number, completed(value["input"], value[output])) for output in OUTPUTS)
-    return Preference(number, _id(value), preferred, rejected)
+    return PreferenceRow(number, _id(value), preferred, rejected)
 
 
 def _decoded(

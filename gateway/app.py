@@ -46,9 +46,10 @@ from gateway.control.jobs import Tuning
 from gateway.control.policies import Policies
 from gateway.control.rules import Classifiers
 from gateway.control.state import ControlState
-from gateway.control.store import ControlStore
+from gateway.control.store import Author, ControlStore, Transaction
 from gateway.dataplane.plane import Dataplane
 from gateway.dataplane.protocol import HotProtocol, Instant, Limits
+from gateway.errors import HeadgateError
 from gateway.finance.desk import Desk as FinanceDesk
 from gateway.finance.list_prices import price_book
 from gateway.fleet import Fleet
@@ -210,7 +211,7 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
-        training = tuning_here(tuning, fleet) if settings.finetune.worker else nullcontext()
+        training = tuning_here(tuning, fleet, store) if settings.finetune.worker else nullcontext()
         async with (
             fleet.running(),
             dataplane.running(),
@@ -430,15 +431,25 @@ def tuned_cards(tuning: Tuning, client: Principal, aliases: Mapping[str, str]) -
 
 
 @asynccontextmanager
-async def tuning_here(tuning: Tuning, fleet: Fleet) -> AsyncIterator[None]:
+async def tuning_here(tuning: Tuning, fleet: Fleet, store: ControlStore) -> AsyncIterator[None]:
     """Works on fine-tuning jobs until left. Of all gateways of a machine one at a time does."""
     loop = asyncio.get_running_loop()
 
     def release(folder: Path, by: str) -> str:
         try:
-            return asyncio.run_coroutine_threadsafe(fleet.release(folder, by=by), loop).result().release
+            done = asyncio.run_coroutine_threadsafe(fleet.release(folder, by=by), loop).result()
         except AdapterError as error:
             raise NotReleased(str(error)) from error
+
+        def note(changes: Transaction) -> dict[str, Any]:
+            changes.note("release", "adapter", done.release.partition("@")[0], msgspec.to_builtins(done))
+            return {}
+
+        try:
+            store.once(Author(by, "fine-tuning job"), None, note)
+        except HeadgateError as error:  # what is done is done
+            log.error("the release %s by %s is not in the audit log: %s", done.release, by, error)
+        return done.release
 
     worker = tuning.worker(release)
     thread = threading.Thread(target=tuning.alone, args=(worker,), name="fine-tuning")

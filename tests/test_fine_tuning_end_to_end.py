@@ -19,6 +19,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.api.fine_tuning import HAS_DPO
 from tests.sdk.test_node_sdk import run_cases
 from tests.support.adapters import QUEUES, queue_rows
 from tests.support.openai_schema import assert_valid
@@ -164,6 +165,36 @@ def test_the_node_sdk(running: Running, tmp_path: Path) -> None:
         ROWS=str(path),
         ANSWERS=",".join(QUEUES["v2"]),
     )
+
+
+@pytest.mark.skipif(not HAS_DPO, reason="the training process knows no DPO")
+def test_preferences_are_trained_on(running: Running) -> None:
+    """A DPO job goes the same way to a judged adapter; whether it may be deployed is the gate's to say."""
+    sdk = running.client
+    rows = [
+        {
+            "input": {"messages": row["messages"][:1]},
+            "preferred_output": row["messages"][1:],
+            "non_preferred_output": [{"role": "assistant", "content": "weather_desk or another"}],
+        }
+        for row in queue_rows("v1")
+    ]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = sdk.files.create(file=("pairs.jsonl", content), purpose="fine-tune")
+    job = sdk.fine_tuning.jobs.create(
+        model="sluice-4m",
+        training_file=file.id,
+        seed=1,
+        method={"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": 0.2}}},
+    )
+    deadline = time.monotonic() + MINUTES
+    while (found := sdk.fine_tuning.jobs.retrieve(job.id)).status not in ("failed", "succeeded"):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    assert found.error is None or found.error.code == "do_not_deploy", found.error
+    assert found.trained_tokens is not None
+    assert found.trained_tokens > 0
+    assert found.result_files
 
 
 def test_the_gate_says_no(running: Running) -> None:

@@ -134,12 +134,13 @@ def outliers(file: DataFile) -> Iterator[Finding]:
             continue
         middle = median(lengths)
         spread = max(median([abs(length - middle) for length in lengths]), 0.1)
-        for row, length in zip(file.rows, lengths, strict=True):
-            if abs(length - middle) > OUTLIER * spread:
-                cause = (
-                    f"the {name} has {len(measure(row)):,} characters; {math.expm1(middle):,.0f} are usual"
-                )
-                yield _warning(file, "length", [row.line], cause)
+        pairs = zip(file.rows, lengths, strict=True)
+        far = [row for row, length in pairs if abs(length - middle) > OUTLIER * spread]
+        if far:
+            sizes = [len(measure(row)) for row in far]
+            usual = f"{math.expm1(middle):,.0f} characters are usual"
+            cause = f"{len(far)} {name}s of {min(sizes):,} to {max(sizes):,} characters; {usual}"
+            yield _warning(file, "length", [row.line for row in far], cause)
 
 
 def strays(file: DataFile) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finetune.curate.build import as_chat
 from finetune.curate.findings import DataFile, Finding
-from finetune.dataset import MINIMUM_ROWS, InvalidDataset, read_rows
+from finetune.dataset import MINIMUM_ROWS, InvalidDataset, read_preferences, read_rows
 
 COLUMNS = ("question", "answer")
 
@@ -16,10 +16,17 @@ class Unusable(ValueError):
     """A table that rows cannot be made of; the text says why."""
 
 
-def read_file(path: Path, role: str) -> tuple[DataFile | None, list[Finding]]:
-    """The file, or why it has none: schema, order of roles, tool calls, weights. Raises OSError."""
+def read_file(path: Path, role: str, *, preferences: bool = False) -> tuple[DataFile | None, list[Finding]]:
+    """The file, or why it has none: schema, order of roles, tool calls, weights. Raises OSError.
+
+    Rows of preferences (DPO) stand for the answers that are preferred.
+    """
+    minimum = MINIMUM_ROWS if role == "train" else 1
     try:
-        rows = read_rows(path, MINIMUM_ROWS if role == "train" else 1)
+        if preferences:
+            rows = tuple(pair.preferred for pair in read_preferences(path, minimum))
+        else:
+            rows = read_rows(path, minimum)
     except InvalidDataset as error:
         return None, [
             Finding(

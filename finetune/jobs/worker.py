@@ -64,16 +64,18 @@ class Worker:
             holding.lose()
 
     def _loop(self, work: Callable[[Holding], None], wanted: tuple[Status, ...], held_as: Status) -> None:
+        said = ""  # of what is still wrong: once is enough
         while not self._stopped.is_set():
             try:
-                lease = self._next(wanted, held_as)
+                lease, said = self._next(wanted, held_as), ""
                 if lease is not None:
                     self._work(lease, work)
                     continue
             except LeaseLost as error:
                 log.info("%s", error)
             except Exception as error:  # noqa: BLE001 - the loop outlives whatever the database raises
-                log.error("worker %s: %s: %s", self.name, type(error).__name__, error)
+                if said != (said := f"{type(error).__name__}: {error}"):
+                    log.error("worker %s: %s", self.name, said)
             self._stopped.wait(POLL_S)
 
     def _next(self, wanted: tuple[Status, ...], held_as: Status) -> Lease | None:

@@ -56,6 +56,9 @@ def check(
     held_out: Annotated[
         list[Path] | None, typer.Option(help="Rows that nothing may be learned from; may be repeated.")
     ] = None,
+    preferences: Annotated[
+        bool, typer.Option("--preferences", help="The rows are for DPO; what is preferred is looked at.")
+    ] = False,
     base: BaseOption = "",
     config: ConfigOption = None,
     personal: Annotated[bool, typer.Option(help="Look for personal data and secrets.")] = True,
@@ -73,10 +76,10 @@ def check(
     """
     wanted = [("train", file), *([("validation", validation)] if validation else [])]
     wanted += [("held-out", path) for path in held_out or ()]
-    files, findings = _read([(role, path) for role, path in wanted if path is not None])
+    files, findings = _read(wanted, preferences)
     preflight = None
     if files and len(files) == len(wanted):
-        preflight = _preflight(base, file) if base else None
+        preflight = _preflight(base, file) if base and not preferences else None
         with _scan(config, personal) as scan:
             findings += all_findings(files, scan, preflight)
     summaries = [summarise(each) for each in files]
@@ -182,11 +185,13 @@ def show(
         screen.learned(console, preflight)
 
 
-def _read(wanted: Sequence[tuple[str, Path]]) -> tuple[list[DataFile], list[Finding]]:
+def _read(
+    wanted: Sequence[tuple[str, Path]], preferences: bool = False
+) -> tuple[list[DataFile], list[Finding]]:
     files, findings = [], []
     for role, path in wanted:
         with _usable():
-            file, problems = read_file(path, role)
+            file, problems = read_file(path, role, preferences=preferences)
         findings += problems
         if file is not None:
             files.append(file)

@@ -13,6 +13,7 @@ from finetune.curate.build import TRAIN, VALIDATION, Version
 from finetune.curate.findings import Finding, Preflight, Summary
 
 MOST_LINES = 8  # of a finding, before "…"
+MOST_FINDINGS = 100
 MOST_LABELS = 30
 MOST_RENDERED = 2_000  # characters
 STYLES = {"error": "bold red", "warning": "yellow"}
@@ -30,6 +31,8 @@ def report(
         console.print(_tokens(preflight))
     if findings:
         console.print(_findings(findings))
+        if len(findings) > MOST_FINDINGS:
+            console.print(f"… {len(findings) - MOST_FINDINGS:,} more; --json lists all")
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         console.print(f"[bold red]not fit to learn from:[/] {errors} errors")
@@ -116,7 +119,7 @@ def _tokens(preflight: Preflight) -> Table:
 
 def _findings(findings: Sequence[Finding]) -> Table:
     table = _table("", "check", "file", "lines", "path", "cause")
-    for finding in findings:
+    for finding in findings[:MOST_FINDINGS]:
         kind = Text(finding.severity, STYLES[finding.severity])
         where = (Text(finding.file), Text(_lines(finding.lines)), Text(finding.path))
         table.add_row(kind, finding.check, *where, Text(finding.cause))

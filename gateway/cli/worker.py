@@ -52,6 +52,7 @@ def worker(
             raise NotReleased(" ".join(error.problems)) from error
         return str(released["release"])
 
+    settings.state.mkdir(parents=True, exist_ok=True)
     tuning = Tuning(settings)
     working, ended = tuning.worker(release, lease_s=lease), threading.Event()
 

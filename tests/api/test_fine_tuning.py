@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.api.fine_tuning import HAS_DPO
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
 from tests.support.waiting import wait_until
@@ -188,6 +189,27 @@ def test_what_is_refused(
     assert refused.value.param.startswith(param)
     assert said in str(refused.value)
     assert client.fine_tuning.jobs.list(limit=1).data[:1] == before
+
+
+PREFERENCES: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}}
+
+
+@pytest.mark.skipif(HAS_DPO, reason="the training process knows DPO")
+def test_dpo_waits_for_the_training_process(client: openai.OpenAI, rows: str) -> None:
+    """Refused by name as long as nothing here can train it."""
+    with pytest.raises(openai.BadRequestError, match="'dpo' is not supported; this gateway knows supervised"):
+        created(client, rows, method=PREFERENCES)
+
+
+@pytest.mark.skipif(not HAS_DPO, reason="the training process knows no DPO")
+def test_dpo_is_as_it_was_asked_for(client: openai.OpenAI, rows: str) -> None:
+    """With its own hyperparameter, in OpenAI's schema."""
+    raw = client.fine_tuning.jobs.with_raw_response.create(
+        model="sluice-4m", training_file=rows, method=PREFERENCES
+    )
+    assert_valid(raw.http_response.json(), "FineTuningJob")
+    wished = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto", "beta": 0.2}
+    assert raw.http_response.json()["method"] == {"type": "dpo", "dpo": {"hyperparameters": wished}}
 
 
 def test_others_get_404(client: openai.OpenAI, rows: str, stack: Stack) -> None:

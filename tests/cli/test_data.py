@@ -58,6 +58,25 @@ def test_faults_are_listed_and_warnings_count_when_asked(rows: Path, tmp_path: P
     assert run("data", "check", tmp_path / "none.jsonl")[0] == 2
 
 
+def test_rows_of_preferences(tmp_path: Path) -> None:
+    """Checked by their own rules, and what is preferred as any other rows."""
+    pairs = [
+        {
+            "input": {"messages": row["messages"][:1]},
+            "preferred_output": row["messages"][1:],
+            "non_preferred_output": [{"role": "assistant", "content": "no"}],
+        }
+        for row in SOUND
+    ]
+    path = written(tmp_path / "pairs.jsonl", pairs)
+    assert run("data", "check", path, "--preferences", "--strict")[0] == 0
+    assert run("data", "check", path)[0] == 1
+    path = written(path, [*pairs, pairs[0] | {"non_preferred_output": pairs[0]["preferred_output"]}])
+    code, said = run("data", "check", path, "--preferences", "--json")
+    assert code == 1
+    assert [each["path"] for each in json.loads(said)["findings"]] == ["$.non_preferred_output"]
+
+
 @pytest.mark.train
 def test_tokens_by_the_bases_own_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own: what is learned of each row, and an answer that would be cut off."""
