@@ -10,8 +10,8 @@ release that the gateway names in its headers has to say.
     promote_ms            from POST /admin/adapters to the first token of the new adapter on every replica
     load_ms               three load calls alone, at the same time, under the same traffic
     overhead_ms           the difference, release by release
-    seen_ms               from the answer to that POST until the other gateway answers with the new release
-    rollback_s            from POST …/rollback until both gateways answer with the release before
+    seen_ms               from the answer to that POST until the other gateway routes to the new release
+    rollback_s            from POST …/rollback until both gateways route to the release before
     failed_requests       whole answers that failed, in all phases
     wrong_adapter_answers that are not the named release's, or name a release whose time is over
     silent_ends           streams that ended neither with [DONE] nor with an error event
@@ -188,13 +188,14 @@ class Traffic:
 
 
 class Site:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, attached: Sequence[int] = ()) -> None:
+        """`attached`: ports of three replicas that run already, and go on running."""
+        self.folder, self.attached = folder, attached
         self.vllms = [
             VllmProcess(
                 BASE,
                 BASE.name,
-                free_port(),
+                port,
                 log_path=folder / f"vllm-{number}.log",
                 dtype="float32",
                 max_model_len=512,
@@ -202,7 +203,7 @@ class Site:
                 api_key=VLLM,
                 environment={"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
             )
-            for number in (1, 2, 3)
+            for number, port in enumerate(attached or [free_port() for _ in range(3)])
         ]
         self.direct = [
             httpx.AsyncClient(base_url=one.url, headers={"authorization": f"Bearer {VLLM}"}, timeout=60)
@@ -214,17 +215,25 @@ class Site:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "Site":
+        try:
+            if not self.attached:
+                await self._start_replicas()
+            for number, port in enumerate(self.ports):
+                self._start_gateway(number, port)
+            for client in self.clients:
+                await _until_ready(client)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _start_replicas(self) -> None:
         for vllm in self.vllms:
             self._stack.push_async_callback(vllm.stop)
             vllm.start()
         started = time.monotonic()
         await asyncio.gather(*(vllm.wait_ready() for vllm in self.vllms))
         screen.print(f"three replicas ready after {time.monotonic() - started:.0f} s")
-        for number, port in enumerate(self.ports):
-            self._start_gateway(number, port)
-        for client in self.clients:
-            await _until_ready(client)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         for gateway in self._gateways:
@@ -349,7 +358,8 @@ class Bench:
             await self._releases()
             await self._rollbacks()
         self._judge("release", traffic)
-        await self._kill(traffic)
+        if not self.site.attached:
+            await self._kill(traffic)
 
     async def release(self) -> tuple[str, Path]:
         version, folder = next(self._folders)
@@ -385,10 +395,10 @@ class Bench:
             started = time.perf_counter()
             release, _ = await self.release()
             returned = time.perf_counter()
+            seen_at = asyncio.create_task(self._until_routed(self.site.clients[1], release))
             await self.site.first_tokens(release)
             took = (time.perf_counter() - started) * 1e3
-            await self._until_named(self.site.clients[1], release)
-            seen.append((time.perf_counter() - returned) * 1e3)
+            seen.append((await seen_at - returned) * 1e3)
             promote.append(took)
             load.append(alone)
             overhead.append(took - alone)
@@ -406,15 +416,22 @@ class Bench:
             found = await self.site.clients[0].admin("POST", f"/adapters/{NAME}/rollback")
             self.spans.append((found["release"], time.monotonic()))
             for client in self.site.clients:
-                await self._until_named(client, found["release"])
+                await self._until_routed(client, found["release"])
             took.append(time.monotonic() - started)
+            for client in self.site.clients:
+                answer = await client.chat(NAME, "send money to mom")
+                if answer.release != found["release"]:
+                    self.wrong[f"rollback: answered by {answer.release}"] += 1
             await asyncio.sleep(1.5)
         self.figures["rollback_s"] = max(took)
 
-    async def _until_named(self, client: Client, release: str) -> None:
+    async def _until_routed(self, client: Client, release: str) -> float:
+        """Until a gateway leads the task's alias to the release; when that was seen, on perf_counter."""
         async with asyncio.timeout(30):
-            while (await client.chat(NAME, "send money to mom", tokens=1)).release != release:
-                pass
+            while True:
+                if (await client.admin("GET", "/fleet"))["aliases"].get(f"{NAME}@stable") == release:
+                    return time.perf_counter()
+                await asyncio.sleep(0.02)
 
     async def _kill(self, traffic: Traffic) -> None:
         traffic.answers.clear()
@@ -482,6 +499,9 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, help="a folder for trained adapters, which are made once; logs are kept too"
     )
+    parser.add_argument(
+        "--attach", type=int, nargs=3, default=(), help="ports of replicas that run; none is killed"
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="headgate-rollout-", dir=options.keep))
     try:
@@ -500,7 +520,7 @@ def _trained(folder: Path) -> dict[str, Path]:
 
 
 async def _measure(folder: Path, trained: Mapping[str, Path], options: argparse.Namespace) -> None:
-    async with Site(folder) as site:
+    async with Site(folder, options.attach) as site:
         bench = Bench(site, trained, options)
         await bench.run()
     table = Table("", "", box=None)
