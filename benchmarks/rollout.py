@@ -216,8 +216,7 @@ class Site:
 
     async def __aenter__(self) -> "Site":
         try:
-            if not self.attached:
-                await self._start_replicas()
+            await (self._empty_replicas() if self.attached else self._start_replicas())
             for number, port in enumerate(self.ports):
                 self._start_gateway(number, port)
             for client in self.clients:
@@ -226,6 +225,12 @@ class Site:
             await self.__aexit__()
             raise
         return self
+
+    async def _empty_replicas(self) -> None:
+        for one in self.direct:
+            for model in (await one.get("/v1/models")).json()["data"]:
+                if model.get("parent"):
+                    await one.post("/v1/unload_lora_adapter", json={"lora_name": model["id"]})
 
     async def _start_replicas(self) -> None:
         for vllm in self.vllms:

@@ -254,6 +254,10 @@ class Fleet:
         """Where each alias leads in this process now."""
         return self.snapshot.aliases
 
+    def demand(self) -> dict[str, int]:
+        """Requests that found their adapter loaded, and that did not; empty where all are always loaded."""
+        return {} if self._demand is None else {"hits": self._demand.hits, "misses": self._demand.misses}
+
     def replicas(self) -> list[ReplicaView]:
         """Every replica, by backend."""
         self._look()

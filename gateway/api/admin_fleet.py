@@ -22,6 +22,9 @@ class ReplicaState(BaseModel):
 
 class FleetState(BaseModel):
     aliases: dict[str, str] = Field(description="Where each alias leads in this process now.")
+    demand: dict[str, int] = Field(
+        description="Requests here that found their adapter loaded, and that did not, where there are slots."
+    )
     replicas: list[ReplicaState]
 
 
@@ -32,6 +35,10 @@ def fleet_router(desk: Desk, fleet: Fleet) -> APIRouter:
     @router.get("", response_model=FleetState)
     async def show_fleet(_: Reader) -> Any:
         """Every replica: whether it answers, and what it serves."""
-        return {"aliases": dict(fleet.routes()), "replicas": msgspec.to_builtins(fleet.replicas())}
+        return {
+            "aliases": dict(fleet.routes()),
+            "demand": fleet.demand(),
+            "replicas": msgspec.to_builtins(fleet.replicas()),
+        }
 
     return router
