@@ -20,6 +20,7 @@ largest probability is a continuous function of the logits; beyond it nothing is
 import asyncio
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from adapters.errors import ProbeFailed
@@ -42,14 +43,13 @@ async def probe(replica: Replica, manifest: Manifest) -> None:
     """Ask every probe of `manifest` on a replica that has loaded it. ProbeFailed gives all reasons."""
     base = (await replica.models())[0].id
     probes = manifest.probes
-    # All at once: a batch takes little longer than one of them, and traffic is batched as well.
     said, rendered = await asyncio.gather(
-        asyncio.gather(*(_ask(replica, manifest.release, one) for one in probes)),
-        asyncio.gather(*(_renders(replica, base, one) for one in probes)),
+        _ask(replica, manifest.release, probes),
+        asyncio.gather(*(_renders(replica, base, one) for one in _shapes(probes))),
     )
     reasons: list[str] = []
     if not _speaks_for_itself(probes, said):
-        own = await asyncio.gather(*(_ask(replica, base, one) for one in probes))
+        own = await _ask(replica, base, probes)
         reasons += verdict(probes, list(map(Answers, said, own)))
     if not all(rendered):
         reasons.append(
@@ -59,8 +59,19 @@ async def probe(replica: Replica, manifest: Manifest) -> None:
         raise ProbeFailed(replica.name, reasons)
 
 
-async def _ask(replica: Replica, model: str, asked: Probe) -> Completion:
-    return await replica.complete(model, asked.prompt_token_ids, len(asked.logprobs))
+async def _ask(replica: Replica, model: str, probes: Sequence[Probe]) -> tuple[Completion, ...]:
+    """All at once: a batch takes little longer than one of them, and traffic is batched as well.
+
+    At training, too, one limit held for all: an answer ends before it, or is as long as the longest.
+    """
+    longest = max((len(one.logprobs) for one in probes), default=1)
+    return await replica.complete_all(model, [one.prompt_token_ids for one in probes], longest)
+
+
+def _shapes(probes: Sequence[Probe]) -> Iterator[Probe]:
+    """One chat without tools and one with: what another template does to one of a kind it does to all."""
+    for with_tools in (False, True):
+        yield from islice((one for one in probes if one.messages and bool(one.tools) is with_tools), 1)
 
 
 def _speaks_for_itself(probes: Sequence[Probe], said: Sequence[Completion]) -> bool:
@@ -74,9 +85,7 @@ def _speaks_for_itself(probes: Sequence[Probe], said: Sequence[Completion]) -> b
 
 
 async def _renders(replica: Replica, base: str, asked: Probe) -> bool:
-    """Whether the replica renders the probe's chat as it was at training; one without a chat cannot tell."""
-    if not asked.messages:
-        return True
+    """Whether the replica renders the probe's chat as it was at training."""
     return await replica.tokenize(base, asked.messages, asked.tools) == asked.prompt_token_ids
 
 

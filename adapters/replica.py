@@ -38,6 +38,7 @@ class _Logprobs(msgspec.Struct, frozen=True):
 class _Choice(msgspec.Struct, frozen=True):
     text: str
     logprobs: _Logprobs
+    index: int = 0  # of its prompt
 
 
 class _Completion(msgspec.Struct, frozen=True):
@@ -101,20 +102,27 @@ class Replica:
 
     async def complete(self, model: str, prompt_token_ids: Sequence[int], max_tokens: int) -> Completion:
         """The greedy continuation of a prompt by the base or an adapter."""
+        return (await self.complete_all(model, [prompt_token_ids], max_tokens))[0]
+
+    async def complete_all(
+        self, model: str, prompts: Sequence[Sequence[int]], max_tokens: int
+    ) -> tuple[Completion, ...]:
+        """The greedy continuations of several prompts, in one request: vLLM computes them as a batch."""
         body = {
             "model": model,
-            "prompt": list(prompt_token_ids),
+            "prompt": [list(prompt) for prompt in prompts],
             "max_tokens": max_tokens,
             "temperature": 0,
             "logprobs": 0,  # of the chosen tokens only
             "add_special_tokens": False,
         }
         answer = await self._ask("POST", "/v1/completions", body, WORK_TIMEOUT_S)
-        completion = self._read(answer, _Completion)
-        if not completion.choices:
-            raise ReplicaRefused(self.name, answer.status_code, "the completion has no choices")
-        choice = completion.choices[0]
-        return Completion(choice.text, choice.logprobs.token_logprobs)
+        choices = {choice.index: choice for choice in self._read(answer, _Completion).choices}
+        if sorted(choices) != list(range(len(prompts))):
+            told = f"{len(prompts)} prompts were completed by choices {sorted(choices)}"
+            raise ReplicaRefused(self.name, answer.status_code, told)
+        ordered = (choices[at] for at in range(len(prompts)))
+        return tuple(Completion(one.text, one.logprobs.token_logprobs) for one in ordered)
 
     async def tokenize(
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()

@@ -1,6 +1,7 @@
 """The registry's tables: the gateway's migrations create them with the others, or `create_tables` does."""
 
 from sqlalchemy import BigInteger, Column, Engine, Table, Text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Field, SQLModel
 
 
@@ -97,5 +98,11 @@ TABLES: tuple[Table, ...] = tuple(
 
 
 def create_tables(engine: Engine) -> None:
-    """Create the tables that are not there yet; may be called again."""
+    """Create the tables that are not there yet; may be called again, and by several processes at once."""
+    for _ in TABLES:
+        try:
+            SQLModel.metadata.create_all(engine, tables=TABLES)
+        except DBAPIError:  # perhaps another process made one between the look and the making
+            continue
+        return
     SQLModel.metadata.create_all(engine, tables=TABLES)

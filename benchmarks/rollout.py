@@ -10,11 +10,13 @@ release that the gateway names in its headers has to say.
     promote_ms            from POST /admin/adapters to the first token of the new adapter on every replica
     load_ms               three load calls alone, at the same time, under the same traffic
     overhead_ms           the difference, release by release
-    seen_ms               from the answer to that POST until the other gateway answers with the new release
-    rollback_s            from POST …/rollback until both gateways answer with the release before
+    seen_ms               from the answer to that POST until the other gateway routes to the new release
+    rollback_s            from POST …/rollback until both gateways route to the release before
     failed_requests       whole answers that failed, in all phases
     wrong_adapter_answers that are not the named release's, or name a release whose time is over
     silent_ends           streams that ended neither with [DONE] nor with an error event
+    zipf_…                200 adapters on 3 × 4 slots through one gateway: hit rate and latency of requests
+    naive_lru_…           the same requests to the replicas without a gateway, see load/zipf.py
     back_s, reconciled_s  from kill -9 of a replica until its successor answers, and until it has its adapters
 
 The replicas, the gateways and the load share the machine's cores: latencies are those of a busy machine.
@@ -42,6 +44,7 @@ import httpx
 import msgspec
 import numpy as np
 import yaml
+from load.zipf import SLOTS, NaiveLru, catalogue, drive, figures
 from peers.process import free_port, run_script
 from peers.report import emit
 from rich.console import Console
@@ -188,13 +191,14 @@ class Traffic:
 
 
 class Site:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, attached: Sequence[int] = ()) -> None:
+        """`attached`: ports of three replicas that run already, and go on running."""
+        self.folder, self.attached = folder, attached
         self.vllms = [
             VllmProcess(
                 BASE,
                 BASE.name,
-                free_port(),
+                port,
                 log_path=folder / f"vllm-{number}.log",
                 dtype="float32",
                 max_model_len=512,
@@ -202,7 +206,7 @@ class Site:
                 api_key=VLLM,
                 environment={"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
             )
-            for number in (1, 2, 3)
+            for number, port in enumerate(attached or [free_port() for _ in range(3)])
         ]
         self.direct = [
             httpx.AsyncClient(base_url=one.url, headers={"authorization": f"Bearer {VLLM}"}, timeout=60)
@@ -214,33 +218,54 @@ class Site:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "Site":
+        try:
+            await (self.empty_replicas() if self.attached else self._start_replicas())
+            await self.start_gateways()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def empty_replicas(self) -> None:
+        for one in self.direct:
+            for model in (await one.get("/v1/models")).json()["data"]:
+                if model.get("parent"):
+                    await one.post("/v1/unload_lora_adapter", json={"lora_name": model["id"]})
+
+    async def _start_replicas(self) -> None:
         for vllm in self.vllms:
             self._stack.push_async_callback(vllm.stop)
             vllm.start()
         started = time.monotonic()
         await asyncio.gather(*(vllm.wait_ready() for vllm in self.vllms))
         screen.print(f"three replicas ready after {time.monotonic() - started:.0f} s")
-        for number, port in enumerate(self.ports):
-            self._start_gateway(number, port)
-        for client in self.clients:
-            await _until_ready(client)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
-        for gateway in self._gateways:
-            gateway.send_signal(signal.SIGTERM)
-        for gateway in self._gateways:
-            await asyncio.to_thread(gateway.wait, 40)
+        await self.stop_gateways()
         for client in (*self.clients, *self.direct):
             await client.aclose()
         await self._stack.aclose()
 
-    def _start_gateway(self, number: int, port: int) -> None:
+    async def start_gateways(self) -> None:
+        for number in range(len(self.ports)):
+            self.start_gateway(number)
+        for client in self.clients:
+            await _until_ready(client)
+
+    async def stop_gateways(self) -> None:
+        for gateway in self._gateways:
+            gateway.send_signal(signal.SIGTERM)
+        for gateway in self._gateways:
+            await asyncio.to_thread(gateway.wait, 60)
+        self._gateways.clear()
+
+    def start_gateway(self, number: int, **changes: Any) -> None:
+        """`slots` and `state` may differ from the usual."""
         path = self.folder / f"gateway-{number}.yaml"
         (self.folder / "policy.yaml").write_text(yaml.safe_dump(POLICY))
         urls = [f"{vllm.url}/v1" for vllm in self.vllms]
-        path.write_text(yaml.safe_dump(_settings(port, urls)))
-        with (self.folder / f"gateway-{number}.log").open("wb") as log:
+        path.write_text(yaml.safe_dump(_settings(self.ports[number], urls, **changes)))
+        with (self.folder / f"gateway-{number}.log").open("ab") as log:
             command = [str(Path(sys.executable).parent / "headgate"), "serve", "--config", str(path)]
             environment = {**os.environ, "BENCH_VLLM_KEY": VLLM}
             self._gateways.append(
@@ -283,10 +308,12 @@ POLICY = {
 }
 
 
-def _settings(port: int, urls: Sequence[str]) -> dict[str, Any]:
+def _settings(
+    port: int, urls: Sequence[str], *, state: str = "state", slots: int | None = None
+) -> dict[str, Any]:
     return {
         "listen": {"host": "127.0.0.1", "port": port},
-        "state": "state",
+        "state": state,
         "policy": "policy.yaml",
         "zones": {"home": {"local": True, "ceiling": "restricted"}},
         "backends": {
@@ -297,6 +324,7 @@ def _settings(port: int, urls: Sequence[str]) -> dict[str, Any]:
                 "model": BASE.name,
                 "usd_per_hour": "0.08",
                 "api_key_env": "BENCH_VLLM_KEY",
+                "slots": slots,
             }
         },
         "keys": [
@@ -342,14 +370,16 @@ class Bench:
         self.failures: Counter[str] = Counter()
         self.wrong: Counter[str] = Counter()
 
-    async def run(self) -> None:
+    async def run(self, trained: Mapping[str, Path]) -> None:
         prompts = await self._learn()
         traffic = Traffic(self.site.clients, prompts, self.options.rate)
         async with traffic.running():
             await self._releases()
             await self._rollbacks()
         self._judge("release", traffic)
-        await self._kill(traffic)
+        await self._many(trained)
+        if not self.site.attached:
+            await self._kill(traffic)
 
     async def release(self) -> tuple[str, Path]:
         version, folder = next(self._folders)
@@ -385,10 +415,10 @@ class Bench:
             started = time.perf_counter()
             release, _ = await self.release()
             returned = time.perf_counter()
+            seen_at = asyncio.create_task(self._until_routed(self.site.clients[1], release))
             await self.site.first_tokens(release)
             took = (time.perf_counter() - started) * 1e3
-            await self._until_named(self.site.clients[1], release)
-            seen.append((time.perf_counter() - returned) * 1e3)
+            seen.append((await seen_at - returned) * 1e3)
             promote.append(took)
             load.append(alone)
             overhead.append(took - alone)
@@ -406,15 +436,57 @@ class Bench:
             found = await self.site.clients[0].admin("POST", f"/adapters/{NAME}/rollback")
             self.spans.append((found["release"], time.monotonic()))
             for client in self.site.clients:
-                await self._until_named(client, found["release"])
+                await self._until_routed(client, found["release"])
             took.append(time.monotonic() - started)
+            for client in self.site.clients:
+                answer = await client.chat(NAME, "send money to mom")
+                if answer.release != found["release"]:
+                    self.wrong[f"rollback: answered by {answer.release}"] += 1
             await asyncio.sleep(1.5)
         self.figures["rollback_s"] = max(took)
 
-    async def _until_named(self, client: Client, release: str) -> None:
+    async def _many(self, trained: Mapping[str, Path]) -> None:
+        """Two hundred adapters on twelve slots: through a gateway of its own, then through naive LRUs."""
+        site, requests = self.site, self.options.zipf
+        if not requests:
+            return
+        await site.stop_gateways()
+        await site.empty_replicas()
+        state = site.folder / "many"
+        state.mkdir()
+        found = await asyncio.to_thread(
+            catalogue, state, f"sqlite:///{state}/headgate.db", trained["v1"], self.options.adapters
+        )
+        ranks = found.sequence(requests, seed=1)
+        site.start_gateway(0, state="many", slots=SLOTS)
+        client = site.clients[0]
+        await _until_ready(client)
+
+        async def ask(release: str) -> None:
+            answer = await client.chat(release.partition("@")[0] + "@stable", "i lost my card", tokens=6)
+            if answer.failed:
+                self.failures[f"zipf: {answer.status} {answer.error[:120]}"] += 1
+            elif answer.release != release:
+                self.wrong[f"zipf: {answer.release} in place of {release}"] += 1
+
+        took = await drive(ask, [found.releases[rank] for rank in ranks])
+        demand = (await client.admin("GET", "/fleet"))["demand"]
+        self.figures |= figures("zipf", demand["hits"], demand["misses"], took)
+        await site.stop_gateways()
+        await site.empty_replicas()
+        naive = NaiveLru(site.direct, found)
+        took = await drive(naive.ask, [found.releases[rank] for rank in ranks])
+        self.figures |= figures("naive_lru", naive.hits, naive.misses, took)
+        await site.empty_replicas()
+        await site.start_gateways()
+
+    async def _until_routed(self, client: Client, release: str) -> float:
+        """Until a gateway leads the task's alias to the release; when that was seen, on perf_counter."""
         async with asyncio.timeout(30):
-            while (await client.chat(NAME, "send money to mom", tokens=1)).release != release:
-                pass
+            while True:
+                if (await client.admin("GET", "/fleet"))["aliases"].get(f"{NAME}@stable") == release:
+                    return time.perf_counter()
+                await asyncio.sleep(0.02)
 
     async def _kill(self, traffic: Traffic) -> None:
         traffic.answers.clear()
@@ -478,9 +550,14 @@ def _p99(values: Sequence[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Releases on three replicas under traffic.")
     parser.add_argument("--releases", type=int, default=20)
+    parser.add_argument("--zipf", type=int, default=1_500, help="requests to many adapters; 0: none")
+    parser.add_argument("--adapters", type=int, default=200, help="how many those are")
     parser.add_argument("--rate", type=float, default=12.0, help="requests a second, all kinds together")
     parser.add_argument(
         "--keep", type=Path, help="a folder for trained adapters, which are made once; logs are kept too"
+    )
+    parser.add_argument(
+        "--attach", type=int, nargs=3, default=(), help="ports of replicas that run; none is killed"
     )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="headgate-rollout-", dir=options.keep))
@@ -500,9 +577,9 @@ def _trained(folder: Path) -> dict[str, Path]:
 
 
 async def _measure(folder: Path, trained: Mapping[str, Path], options: argparse.Namespace) -> None:
-    async with Site(folder) as site:
+    async with Site(folder, options.attach) as site:
         bench = Bench(site, trained, options)
-        await bench.run()
+        await bench.run(trained)
     table = Table("", "", box=None)
     for name, value in bench.figures.items():
         table.add_row(name, f"{value:,.2f}")

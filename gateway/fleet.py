@@ -208,17 +208,13 @@ class Fleet:
     async def promote(self, name: str, *, by: str, stage: State, weight: float = 0.0) -> Release:
         """Takes an adapter's canary, or else its shadow, to a further stage. Raises AdapterError."""
         release = await asyncio.to_thread(self._candidate, name)
-        await rollout.release(
-            release,
-            fleet=self._replicas,
-            registry=self._registry,
-            store=self._store,
-            by=by,
-            stage=stage,
-            weight=weight,
-            quorum=self._settings.quorum,
-            despite_evaluation=True,  # that was decided when it came in
-        )
+        if len(self._reconciler.served.on(release)) < self._settings.quorum * len(self._replicas.names):
+            raise NotServable(release, "too few replicas serve it now; see /admin/fleet")
+
+        def conclude() -> None:
+            self._registry.conclude(release, by=by, stage=stage, weight=weight)
+
+        await asyncio.to_thread(conclude)
         return await self._moved(release)
 
     async def withdraw(self, name: str, *, by: str) -> Release:
@@ -257,6 +253,14 @@ class Fleet:
         touched = await asyncio.to_thread(erase)
         await self._reconciler.refresh()
         return touched
+
+    def routes(self) -> Mapping[str, str]:
+        """Where each alias leads in this process now."""
+        return self.snapshot.aliases
+
+    def demand(self) -> dict[str, int]:
+        """Requests that found their adapter loaded, and that did not; empty where all are always loaded."""
+        return {} if self._demand is None else {"hits": self._demand.hits, "misses": self._demand.misses}
 
     def replicas(self) -> list[ReplicaView]:
         """Every replica, by backend."""

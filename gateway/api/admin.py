@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from gateway.api import admin_adapters
 from gateway.api.admin_adapters import adapters_router
 from gateway.api.admin_audit import audit_router
+from gateway.api.admin_fleet import fleet_router
 from gateway.api.admin_keys import keys_router
 from gateway.api.admin_policies import policies_router, rollout_router
 from gateway.api.admin_privacy import privacy_router
@@ -30,6 +31,7 @@ def admin_router(desk: Desk, fleet: Fleet) -> APIRouter:
         rollout_router(desk),
         privacy_router(desk),
         adapters_router(desk, fleet),
+        fleet_router(desk, fleet),
         audit_router(desk),
     ):
         router.include_router(noun)

@@ -116,7 +116,7 @@ async def test_completion() -> None:
 
     completion = await replica(answer).complete("desk@0", (1, 2, 3), 2)
     assert completion == ("card_desk", (-0.5, -0.25))
-    assert seen[0]["prompt"] == [1, 2, 3]
+    assert seen[0]["prompt"] == [[1, 2, 3]]
     assert (seen[0]["temperature"], seen[0]["max_tokens"]) == (0, 2)
 
 

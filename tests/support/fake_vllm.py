@@ -106,11 +106,13 @@ class FakeVllm:
         model = body["model"]
         if model != "tiny" and model not in self.loaded:
             return failing(404, f"The model `{model}` does not exist.")()
-        probe = None if model == "tiny" or self.silent else self._probe(model, body["prompt"])
-        text = probe.completion if probe else "base"
-        logprobs = list(probe.logprobs) if probe else [-1.5] * body["max_tokens"]
-        choice = {"text": text, "logprobs": {"token_logprobs": logprobs}}
-        return httpx.Response(200, json={"choices": [choice]})
+        choices = []
+        for index, prompt in enumerate(body["prompt"]):
+            probe = None if model == "tiny" or self.silent else self._probe(model, prompt)
+            text = probe.completion if probe else "base"
+            logprobs = list(probe.logprobs) if probe else [-1.5] * body["max_tokens"]
+            choices.append({"index": index, "text": text, "logprobs": {"token_logprobs": logprobs}})
+        return httpx.Response(200, json={"choices": choices})
 
     def _probe(self, model: str, prompt: list[int]) -> Probe | None:
         probes = read_manifest(Path(self.loaded[model])).probes
