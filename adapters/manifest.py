@@ -70,8 +70,9 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Generated answers on held-out rows, adapter against base on the same rows (paired bootstrap).
 
-    `few_shot` is the base with training rows before each question, `incumbent` the adapter in service, on
-    the same rows; `general` is adapter minus base on rows of other work, of which `general_rows` were asked.
+    `few_shot` is the base with training rows before each question, `incumbent` the adapter in service, both
+    on the same rows; `general` is adapter minus base on rows of other work, of which `general_rows` were
+    asked.
     """
 
     metric: Metric

@@ -23,11 +23,18 @@ GENERATOR = "generator"
 
 
 class Kept(msgspec.Struct):
-    """Where the run stands: after `step` steps, with the `losses` of the last epoch's steps."""
+    """Where the run stands: after `step` steps, with the `losses` of the last epoch's steps.
+
+    With early stopping, `best` are the weights of the epoch with the best score so far, `waited` the epochs
+    since.
+    """
 
     micro_tokens: int  # that fit into memory at once
     step: int = 0
     losses: list[float] = []
+    best_score: float = -1.0
+    waited: int = 0
+    best: dict[str, Any] = {}  # tensors by name; beside the JSON, not in it
 
 
 class Keeper:
@@ -46,9 +53,11 @@ class Keeper:
         tensors = {f"weight.{name}": weight.detach() for name, weight in weights.items()}
         for name, weight in weights.items():
             tensors |= {f"{moment}.{name}": optimizer.state[weight][moment] for moment in MOMENTS}
+        tensors |= {f"best.{name}": weight for name, weight in kept.best.items()}
         tensors[GENERATOR] = torch.get_rng_state()
         fresh = self.path.with_suffix(".fresh")
-        save_file(tensors, fresh, {"kept": msgspec.json.encode(kept).decode()})
+        without = msgspec.structs.replace(kept, best={})
+        save_file(tensors, fresh, {"kept": msgspec.json.encode(without).decode()})
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(self.path)
@@ -67,7 +76,10 @@ class Keeper:
                     for moment, value in state.items()
                 }
             torch.set_rng_state(file.get_tensor(GENERATOR))
-            return msgspec.json.decode(file.metadata()["kept"], type=Kept)
+            kept = msgspec.json.decode(file.metadata()["kept"], type=Kept)
+            names = [name for name in file.keys() if name.startswith("best.")]  # noqa: SIM118 - not a mapping
+            kept.best = {name.removeprefix("best."): file.get_tensor(name) for name in names}
+            return kept
 
     def clear(self) -> None:
         """The run is over."""

@@ -18,6 +18,7 @@ DEFAULT_RANK = 16  # the largest that vLLM takes unless it is started with anoth
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the ranks that vLLM can serve
 ROWS_PER_LABEL = 5  # from so many rows for each distinct answer on, a data set is taken for a classification
 CLASSIFICATION_DROPOUT = 0.3
+WATCHED_ROWS = 1000
 STEPS_PER_ROOT = 20  # optimizer steps for the square root of the rows
 FOLLOW = "--follow-stdin"  # tells the training process to end when its stdin does
 BUNDLED_BASES = Path(__file__).parent / "bases"
@@ -35,6 +36,10 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     preference rows and whose pull to the base is `beta`. `incumbent` is the folder of the adapter that is in
     service: the new one must be surely better. `general` are rows of other work, on which the adapter may
     lose at most `tolerance` of the base's score.
+
+    With `early_stop` a tenth of the training rows is set aside, asked after each epoch, and the best state is
+    kept; None means: from WATCHED_ROWS training rows on, where a tenth can be spared and can tell states
+    apart.
 
     The state of the run is kept in `output` every `checkpoint_seconds`: the same job, started again after its
     process was killed, goes on from there.
@@ -59,6 +64,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     incumbent: Path | None = None
     general: Path | None = None
     tolerance: float = 0.05
+    early_stop: bool | None = None
     checkpoint_seconds: float = 20.0
 
     def faults(self) -> tuple[str, ...]:
@@ -162,6 +168,7 @@ class Step(Event, frozen=True):
     accuracy: float
     learning_rate: float
     eta: float
+    valid_score: float | None = None  # on the watched rows, at the end of an epoch
 
 
 class Finished(Event, frozen=True):

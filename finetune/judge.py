@@ -91,6 +91,17 @@ class Judge:
         evaluation = evaluate(ours, theirs, trained, expected, self._seed, bars, metric)
         return evaluation, make_probes(self._model, material.held_out, examples, adapter, base)
 
+    def mean_score(self, rows: Sequence[Row]) -> float:
+        """The model's score on rows, of generated answers or what is the same."""
+        examples = self.encode(rows)
+        expected = [self.text(example) for example in examples]
+        metric = metric_of(expected)
+        if metric == "exact_match":
+            found = self._hits(examples)
+        else:
+            found = self._scores(metric, expected, self._answers(examples))
+        return sum(found) / len(found)
+
     def encode(self, rows: Sequence[Row]) -> tuple[Example, ...]:
         return encode_rows(rows, self._tokenizer, self._stops, self._longest)
 

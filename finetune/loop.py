@@ -27,6 +27,7 @@ from finetune.job import Hyperparameters, Step
 
 WARM_UP = 0.06  # of the steps
 WHOLE = 0.3  # the share of rows whose prompts stay whole where prompts are thinned
+PATIENCE = 3  # epochs without a better score on the watched rows, after which training ends
 MICRO_TOKENS = 8192  # in one forward pass, padding counted; a larger batch is accumulated
 
 
@@ -72,8 +73,14 @@ def optimize(
     accelerator: Accelerator,
     emit: Callable[[Step], None],
     keeper: Keeper,
+    watch: Callable[[], float] | None = None,
 ) -> Outcome:
-    """Go through `batches` of altogether `rows` rows in each epoch, from the keeper's checkpoint on."""
+    """Go through `batches` of altogether `rows` rows in each epoch, from the keeper's checkpoint on.
+
+    `watch` scores the model on rows that are not trained on. It is asked after each epoch; training ends
+    when it has not risen for PATIENCE epochs, and the weights are those of the best epoch, of equals the
+    latest.
+    """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = accelerator.prepare(torch.optim.AdamW(groups(weights, chosen), weight_decay=0.0, fused=True))
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -82,6 +89,8 @@ def optimize(
     model.train()
     clock, before = time.monotonic(), kept.step
     for batch in itertools.islice(batches, kept.step, None):
+        if kept.waited >= PATIENCE:  # it was killed after its last step
+            break
         kept.step += 1
         share = schedule(kept.step, total)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -93,11 +102,41 @@ def optimize(
         optimizer.step()
         optimizer.zero_grad()
         kept.losses = [*kept.losses, loss][-per_epoch:]
-        eta = (time.monotonic() - clock) / (kept.step - before) * (total - kept.step)
-        rate = chosen.learning_rate * share
-        emit(Step(step=kept.step, total=total, loss=loss, accuracy=accuracy, learning_rate=rate, eta=eta))
+        score = _watched(watch, model, weights, kept) if kept.step % per_epoch == 0 else None
+        emit(
+            Step(
+                step=kept.step,
+                total=total,
+                loss=loss,
+                accuracy=accuracy,
+                learning_rate=chosen.learning_rate * share,
+                eta=(time.monotonic() - clock) / (kept.step - before) * (total - kept.step),
+                valid_score=score,
+            )
+        )
         keeper.keep(weights, optimizer, kept)
-    return Outcome(total, sum(kept.losses) / len(kept.losses))
+    with torch.no_grad():
+        for name, best in kept.best.items():
+            weights[name].copy_(best)
+    return Outcome(kept.step, sum(kept.losses) / len(kept.losses))
+
+
+def _watched(
+    watch: Callable[[], float] | None, model: Any, weights: dict[str, torch.Tensor], kept: Kept
+) -> float | None:
+    """Ask after an epoch, and keep the weights if they are the best so far."""
+    if watch is None:
+        return None
+    model.eval()
+    score = watch()
+    model.train()
+    if score >= kept.best_score:
+        kept.waited = 0 if score > kept.best_score else kept.waited + 1
+        kept.best_score = score
+        kept.best = {name: weight.detach().clone() for name, weight in weights.items()}
+    else:
+        kept.waited += 1
+    return score
 
 
 def groups(weights: dict[str, torch.Tensor], chosen: Hyperparameters) -> list[dict[str, Any]]:

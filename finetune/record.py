@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,7 @@ from finetune.job import Step
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.svg"
 WIDTH, HEIGHT, MARGIN = 720, 320, 48
 POINTS = 400  # on a curve at most
-FIELDS = ("step", "loss", "accuracy", "learning_rate")
+FIELDS = ("step", "loss", "accuracy", "learning_rate", "valid_score")
 
 
 class Recorder:
@@ -46,9 +47,9 @@ class Recorder:
             (self._folder / CURVE_FILE).write_text(draw(lines), encoding="utf-8")
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines; the last may have been cut off by a kill."""
-    lines: list[dict[str, float]] = []
+    lines: list[dict[str, Any]] = []
     for line in path.read_bytes().splitlines():
         try:
             lines.append(json.loads(line))
@@ -57,7 +58,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def draw(lines: Sequence[dict[str, float]]) -> str:
+def draw(lines: Sequence[dict[str, Any]]) -> str:
     """An SVG with loss (logarithmic, left) and accuracy (right) over steps."""
     every = math.ceil(len(lines) / POINTS)
     shown = lines[::every]

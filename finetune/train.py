@@ -7,7 +7,8 @@ The argument is a `finetune.job.Job`. Events go to stdout as JSON lines, everyth
 read and split rows -> encode -> train (LoRA, or QLoRA on a 4-bit base) -> save -> load what was saved on a
 fresh base -> answer the held-out rows with and without the adapter -> gate -> probes -> manifest.
 
-The number of epochs is fixed beforehand: the held-out rows choose nothing. The model is made in
+The held-out rows choose nothing: with few rows the number of epochs is fixed beforehand, with many a slice of
+the training rows says when to stop. The model is made in
 `finetune.model`, the optimizer loop is `finetune.loop`, preferences are `finetune.dpo`, the judging is
 `finetune.judge`.
 """
@@ -40,6 +41,7 @@ from finetune.encode import encode_rows
 from finetune.forward import Reader
 from finetune.job import (
     FOLLOW,
+    WATCHED_ROWS,
     AnyEvent,
     Failed,
     Finished,
@@ -69,6 +71,7 @@ from finetune.publish import normalise_config, publish, versions
 from finetune.record import Recorder
 from finetune.split import Split, given_split, split_rows
 
+WATCHED_SHARE = 0.1  # of the training rows, set aside where the training is stopped by them
 GRACE_SECONDS = 5.0  # to clear up in when the launcher is gone
 EXPECTED = (
     InvalidDataset,
@@ -180,11 +183,15 @@ def set_up(job: Job) -> Bench:
 
 def train(job: Job, rows: Rows, bench: Bench, output: Path, emit: Emit) -> tuple[Started, Outcome]:
     """Encode the rows, train, and save the adapter in `output`. InvalidDataset, Diverged, OutOfMemory."""
-    accelerator, tokenizer = bench.accelerator, bench.tokenizer
-    model = load_base(bench.folder, accelerator.device, job.qlora)
-    stops, longest = stop_tokens(model, tokenizer), longest_row(model, tokenizer)
-    examples = encode_rows(rows.split.train, tokenizer, stops, longest)
-    encode_rows(rows.split.held_out, tokenizer, stops, longest)  # what cannot be judged is not trained either
+    model = load_base(bench.folder, bench.accelerator.device, job.qlora)
+    stops, longest = stop_tokens(model, bench.tokenizer), longest_row(model, bench.tokenizer)
+    learned, watched = rows.split.train, tuple[Row, ...]()
+    if job.method == "sft" and (job.early_stop or (job.early_stop is None and len(learned) >= WATCHED_ROWS)):
+        parts = split_rows(learned, WATCHED_SHARE, job.seed)
+        learned, watched = parts.train, parts.held_out
+    examples = encode_rows(learned, bench.tokenizer, stops, longest)
+    # What cannot be judged is not trained either.
+    encode_rows(rows.split.held_out, bench.tokenizer, stops, longest)
     chosen = hyperparameters(job, [example.answer_ids for example in examples], parameters(model))
     announced = Started(
         train_rows=len(examples),
@@ -196,27 +203,31 @@ def train(job: Job, rows: Rows, bench: Bench, output: Path, emit: Emit) -> tuple
     emit(announced)
     emit(Phase("training"))
     model = with_lora(model, job.rank, job.seed)
+    keeper, recorder = Keeper(bench.run, job.checkpoint_seconds), Recorder(bench.run)
     objective: Objective
     stream: Iterator[Sequence[Any]]
     if job.method == "dpo":
-        pairs = encode_pairs(rows.pairs(rows.split.train), tokenizer, stops, longest)
+        pairs = encode_pairs(rows.pairs(learned), bench.tokenizer, stops, longest)
         sides = [side for pair in pairs for side in (pair.preferred, pair.rejected)]
         reader = Reader(model, sides, 2 * chosen.batch_size)
-        objective = Preferences(reader, accelerator, job.beta)
+        objective = Preferences(reader, bench.accelerator, job.beta)
         stream = pair_batches(with_reference(pairs, model, reader), chosen, job.seed)
     else:
         reader = Reader(model, examples, chosen.batch_size)
-        objective = Supervised(reader, accelerator)
-        special = frozenset(tokenizer.all_special_ids)
+        objective = Supervised(reader, bench.accelerator)
+        special = frozenset(bench.tokenizer.all_special_ids)
         stream = batches(examples, chosen, special, job.seed, spared=len(reader.shared))
-    keeper, recorder = Keeper(bench.run, job.checkpoint_seconds), Recorder(bench.run)
 
     def report(step: Step) -> None:
         recorder.add(step)
         emit(step)
 
+    judge = Judge(model, bench.tokenizer, job.seed)
+    watch = (lambda: judge.mean_score(watched)) if watched else None
     try:
-        outcome = optimize(model, stream, objective, chosen, len(examples), accelerator, report, keeper)
+        outcome = optimize(
+            model, stream, objective, chosen, len(examples), bench.accelerator, report, keeper, watch
+        )
     except (Diverged, OutOfMemory):
         keeper.clear()  # going on from there would end there again
         raise

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import torch
 
+from finetune import loop
 from finetune.job import AnyEvent, Job, Step
 from finetune.launch import Result, Training, run
 from finetune.loop import OutOfMemory
@@ -126,3 +127,43 @@ def test_kill_9_and_resume_give_the_same_digest(tmp_path: Path, write_rows: Call
     (metrics,) = killed.output.glob(f"run-*/{METRICS_FILE}")
     assert [line["step"] for line in read_metrics(metrics)] == list(range(1, steps[-1] + 1))
     assert not list(killed.output.glob("run-*/checkpoint*"))
+
+
+class Watched(Run):
+    """A run whose score after each epoch is given."""
+
+    def __init__(self, folder: Path, given: list[float]) -> None:
+        super().__init__(folder)
+        self.given = given
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def watch(self) -> float:
+        assert not self.model.training
+        self.seen.append({name: weight.detach().clone() for name, weight in self.weights().items()})
+        return self.given[len(self.seen) - 1]
+
+
+@pytest.mark.parametrize(("given", "best", "epochs"), [([0.1, 0.9, 0.3], 1, 3), ([0.5, 0.2, 0.5], 2, 3)])
+def test_the_best_epoch_is_kept(given: list[float], best: int, epochs: int, tmp_path: Path) -> None:
+    """The weights are those of the best score, of equals the latest."""
+    training = Watched(tmp_path, given)
+    outcome = training.go()
+    assert len(training.seen) == epochs
+    assert outcome.steps == epochs * 3
+    for name, weight in training.weights().items():
+        assert torch.equal(weight, training.seen[best][name]), name
+    assert [step.valid_score for step in training.steps if step.valid_score is not None] == given
+
+
+def test_training_ends_when_the_score_no_longer_rises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After PATIENCE epochs in vain, also when it was killed just then and starts again."""
+    monkeypatch.setattr(loop, "PATIENCE", 1)
+    first = Watched(tmp_path, [0.9, 0.1])
+    assert first.go().steps == 6
+    second = Watched(tmp_path, [])
+    assert second.go().steps == 6
+    assert second.steps == []
+    for name, weight in first.weights().items():
+        assert torch.equal(weight, second.weights()[name]), name

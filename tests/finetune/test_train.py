@@ -174,3 +174,21 @@ def test_the_run_leaves_its_metrics_and_curve(trained: tuple[Result, list[AnyEve
     assert [line["loss"] for line in lines] == [step.loss for step in steps]
     assert ElementTree.fromstring((run_folder / CURVE_FILE).read_text()).tag.endswith("svg")
     assert {path.name for path in run_folder.iterdir()} == {METRICS_FILE, CURVE_FILE}
+
+
+def test_early_stopping_watches_rows_that_are_not_trained_on(tmp_path: Path) -> None:
+    """A tenth is set aside and asked after each epoch; the held-out rows have no part in it."""
+    data = write(demo_rows(), tmp_path / "rows.jsonl")
+    events: list[AnyEvent] = []
+    job = Job(base="sluice-4m", data=data, suffix="early", output=tmp_path / "out", epochs=3, early_stop=True)
+    result = run(job, events.append)
+    assert result.manifest is not None, result.reason
+    started = next(event for event in events if isinstance(event, Started))
+    lineage = result.manifest.dataset
+    assert started.held_out_rows == len(lineage.held_out_rows)
+    assert started.train_rows < len(lineage.train_rows)
+    scores = [
+        event.valid_score for event in events if isinstance(event, Step) and event.valid_score is not None
+    ]
+    assert len(scores) == 3
+    assert scores[-1] > scores[0]

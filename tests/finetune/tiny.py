@@ -1,5 +1,6 @@
 """A model of some thousand parameters, for what does not hang on what a model knows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,15 @@ class Run:
         self.reader = Reader(self.model, self.rows, CHOSEN.batch_size)
         self.objective: Any = Supervised(self.reader, self.accelerator)
 
+    # What scores the model after each epoch, if anything does.
+    watch: Callable[[], float] | None = None
+
     def go(self) -> Outcome:
         stream = batches(self.rows, CHOSEN, SPECIAL, 0, spared=len(self.reader.shared))
         return optimize(
-            self.model,
-            stream,
-            self.objective,
-            CHOSEN,
-            len(self.rows),
-            self.accelerator,
-            self.on_step,
-            self.keeper,
-        )
+            self.model, stream, self.objective, CHOSEN, len(self.rows), self.accelerator, self.on_step,
+            self.keeper, self.watch,
+        )  # fmt: skip
 
     def on_step(self, step: Step) -> None:
         self.steps.append(step)
