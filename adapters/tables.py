@@ -1,6 +1,6 @@
 """The registry's tables: the gateway's migrations create them with the others, or `create_tables` does."""
 
-from sqlalchemy import BigInteger, Column, Engine, Table, Text
+from sqlalchemy import BigInteger, Column, Engine, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 
@@ -44,11 +44,15 @@ class AliasMove(SQLModel, table=True):
     moved_by: str
 
 
+_LOCK = 0x61646170746572  # "adapter": the key of PostgreSQL's advisory lock
 TABLES: tuple[Table, ...] = tuple(
     SQLModel.metadata.tables[name] for name in ("adapter_version", "adapter_alias", "alias_move")
 )
 
 
 def create_tables(engine: Engine) -> None:
-    """Create the tables that are not there yet; may be called again."""
-    SQLModel.metadata.create_all(engine, tables=TABLES)
+    """Create the tables that are not there yet; may be called again, and by several processes at once."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # looking and creating are two steps
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        SQLModel.metadata.create_all(connection, tables=TABLES)

@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from gateway.backends.openai_wire import OpenAIWire
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
+from gateway.control.money import Money, budgets_of
 from gateway.control.policies import Policies
 from gateway.control.rules import Classifiers
 from gateway.control.state import ControlState
@@ -45,7 +46,7 @@ from gateway.finance.desk import Desk as FinanceDesk
 from gateway.finance.list_prices import price_book
 from gateway.fleet import Fleet
 from gateway.holds import Holds
-from gateway.ledger.budgets.budget import Budget, Period, Scope
+from gateway.ledger.budgets.leases import Purse
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.prices import NANO_PER_USD, PriceBook
@@ -64,7 +65,6 @@ from gateway.privacy.workers import Workers
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
-from gateway.setting_parts import BudgetSettings
 from gateway.settings import (
     AnyBackend,
     LitellmSettings,
@@ -136,14 +136,14 @@ def build_app(
         settings.database_url,
         settings.state / "spool",
         sign=keyring.sign,
-        budgets=[build_budget(budget) for budget in settings.budgets],
+        budgets=budgets_of(settings),
     )
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet = Fleet(settings)
     backends = backends or {name: build_backend(name, b, settings) for name, b in settings.backends.items()}
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
-    holds = Holds(ledger.purse, charges) if settings.budgets else None
+    holds = Holds(ledger.purse, charges)
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
@@ -152,7 +152,8 @@ def build_app(
     classifiers = Classifiers(
         lambda rules: build_classifier(settings, shipped, rules, workers), settings.scale
     )
-    follower = build_follower(settings, store, keys, policies, classifiers)
+    money = Money(settings, prices)
+    follower = build_follower(settings, store, keys, policies, classifiers, money, ledger.purse)
     watching.metrics.gauge(
         "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
     )
@@ -192,7 +193,7 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
-        async with fleet.running(), dataplane.running(), holds.running() if holds else nullcontext():
+        async with fleet.running(), dataplane.running(), holds.running():
             yield
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():
@@ -208,6 +209,8 @@ def build_app(
         follower=follower,
         keys=keys,
         file_keys=settings.keys,
+        file_budgets=frozenset(budget.id for budget in settings.budgets),
+        currencies=frozenset(settings.currencies),
         policies=policies,
         file_policy=msgspec.convert(read_yaml(settings.policy), dict[str, Any]),
         classifier_of=classifiers,
@@ -226,8 +229,12 @@ def build_app(
     api.add_middleware(BodyLimit)
     api.include_router(health_router(ready, watching.metrics, ledger.backlog))
     api.include_router(models_router(any_key(keys), lambda: model_cards(settings, policies.stable, fleet)))
-    api.include_router(admin.admin_router(desk, fleet))
-    spent = FinanceDesk(ledger.store, settings)
+    api.include_router(
+        admin.admin_router(
+            desk, fleet, lambda: ledger.store.standings(ledger.purse.covering.budgets, time.time_ns())
+        )
+    )
+    spent = FinanceDesk(ledger.store, settings, prices)
     api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
     decisions = decisions_router(reading(desk), ledger.store, keyring, settings.scale)
     api.include_router(decisions, responses=REFUSALS)
@@ -235,13 +242,22 @@ def build_app(
 
 
 def build_follower(
-    settings: Settings, store: ControlStore, keys: Keys, policies: Policies, classifiers: Classifiers
+    settings: Settings,
+    store: ControlStore,
+    keys: Keys,
+    policies: Policies,
+    classifiers: Classifiers,
+    money: Money,
+    purse: Purse,
 ) -> Follower:
     """What brings changes in the database into this process."""
 
     def apply(state: ControlState) -> list[str]:
         admitted, faults = principals.of_state(state, settings)
         faults += classifiers.follow(state)  # first: nothing is decided before the rules are known
+        budgets, unpriced = money.follow(state)
+        purse.follow(budgets)
+        faults += unpriced
         keys.follow(admitted)
         return [*faults, *policies.follow(state)]
 
@@ -336,18 +352,6 @@ def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
         return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
-
-
-def build_budget(budget: BudgetSettings) -> Budget:
-    return Budget(
-        id=budget.id,
-        scope=Scope(key=budget.key, team=budget.team, tag=budget.tag, route=budget.route),
-        cap_nano=int(budget.usd * NANO_PER_USD),
-        period=Period(budget.per),
-        time_zone=budget.time_zone,
-        hard=budget.hard,
-        carry_over=budget.carry_over,
-    )
 
 
 def model_cards(settings: Settings, policy: CompiledPolicy, fleet: Fleet) -> list[Card]:

@@ -107,6 +107,8 @@ class Pipeline:
             request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
         outgoing = self._outgoing(request, recalled)
         facts = _facts(incoming, request, principal, recalled)
+        if self._holds is not None and (used := self._holds.used(facts, started_ns)):
+            facts = replace(facts, budget_used=used)
         verdict = decide(policy, facts, self._snapshot())
         check_route(principal, verdict.route)
         if recalled.session and verdict.privacy > facts.privacy:  # the route's floor counts too

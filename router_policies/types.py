@@ -76,6 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holder: str | None = None  # the only backend that has what the request goes on from
     masked: PrivacyClass | None = None  # the class of what is left when it is masked; None: it cannot be
     masked_kinds: Mapping[str, int] = {}  # what is masked: kind -> values
+    budget_used: float = 0.0  # the largest share used of the budgets that cover it; 1: all of one
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
