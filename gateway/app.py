@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ from gateway.calls import Caller, Upstream
 from gateway.control import principals
 from gateway.control.follow import Follower
 from gateway.control.jobs import Tuning
+from gateway.control.money import Money, budgets_of
 from gateway.control.policies import Policies
 from gateway.control.rules import Classifiers
 from gateway.control.state import ControlState
@@ -54,11 +55,12 @@ from gateway.finance.desk import Desk as FinanceDesk
 from gateway.finance.list_prices import price_book
 from gateway.fleet import Fleet
 from gateway.holds import Holds
-from gateway.ledger.budgets.budget import Budget, Period, Scope
+from gateway.ledger.budgets.leases import Purse
 from gateway.ledger.charges import ByTheHour, ByToken, Charge
 from gateway.ledger.database import StoreUnavailable
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.prices import NANO_PER_USD, PriceBook
+from gateway.ledger.store import BudgetStanding
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
@@ -74,7 +76,6 @@ from gateway.privacy.workers import Workers
 from gateway.record import Recorder
 from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
-from gateway.setting_parts import BudgetSettings
 from gateway.settings import (
     AnyBackend,
     LitellmSettings,
@@ -148,7 +149,7 @@ def build_app(
         settings.database_url,
         settings.state / "spool",
         sign=keyring.sign,
-        budgets=[build_budget(budget) for budget in settings.budgets],
+        budgets=budgets_of(settings),
     )
     sessions = Sessions(ledger.store, days=settings.privacy.session_days, scale=settings.scale)
     fleet, tuning = Fleet(settings), Tuning(settings)
@@ -157,7 +158,7 @@ def build_app(
     }
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
-    holds = Holds(ledger.purse, charges) if settings.budgets else None
+    holds = Holds(ledger.purse, charges)
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
@@ -166,7 +167,8 @@ def build_app(
     classifiers = Classifiers(
         lambda rules: build_classifier(settings, shipped, rules, workers), settings.scale
     )
-    follower = build_follower(settings, store, keys, policies, classifiers)
+    money = Money(settings, prices)
+    follower = build_follower(settings, store, keys, policies, classifiers, money, ledger.purse)
     watching.metrics.gauge(
         "headgate_control_age_seconds", "Since keys and policies were known to be up to date.", follower.age_s
     )
@@ -212,21 +214,12 @@ def build_app(
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
         training = tuning_here(tuning, fleet, store) if settings.finetune.worker else nullcontext()
-        async with (
-            fleet.running(),
-            dataplane.running(),
-            holds.running() if holds else nullcontext(),
-            training,
-        ):
+        async with fleet.running(), dataplane.running(), holds.running(), training:
             yield
         await pipeline.aclose()
         tuning.close()
         await asyncio.to_thread(follower.stop)
-        for backend in backends.values():
-            await backend.aclose()
-        for detector in shipped:
-            if isinstance(detector, NameDetector):
-                detector.close()
+        await close_all(backends.values(), shipped)
         ledger.close()
         await asyncio.to_thread(watching.close)
 
@@ -235,6 +228,8 @@ def build_app(
         follower=follower,
         keys=keys,
         file_keys=settings.keys,
+        file_budgets=frozenset(budget.id for budget in settings.budgets),
+        currencies=frozenset(settings.currencies),
         policies=policies,
         file_policy=msgspec.convert(read_yaml(settings.policy), dict[str, Any]),
         classifier_of=classifiers,
@@ -261,27 +256,47 @@ def build_app(
         shown = model_cards(settings, policies.stable, aliases, fleet.base)
         return [*shown, *tuned_cards(tuning, client, aliases)]
 
+    def standings() -> Sequence[BudgetStanding]:
+        return ledger.store.standings(ledger.purse.covering.budgets, time.time_ns())
+
     api.include_router(models_router(any_key(keys), served, cards))
     api.include_router(files.files_router(any_key(keys), tuning.files, tuning.jobs))
     api.include_router(
         fine_tuning_router(any_key(keys), tuning.jobs, tuning.files, base=tuning.base, aliases=served)
     )
-    api.include_router(admin.admin_router(desk, fleet))
-    spent = FinanceDesk(ledger.store, settings)
+    api.include_router(admin.admin_router(desk, fleet, standings))
+    spent = FinanceDesk(ledger.store, settings, prices)
     api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
     decisions = decisions_router(reading(desk), ledger.store, keyring, settings.scale)
     api.include_router(decisions, responses=REFUSALS)
     return Headgate(dataplane, api, policies=policies, ledger=ledger, fleet=fleet, caller=caller)
 
 
+async def close_all(backends: Iterable[Backend], detectors: Iterable[Detector]) -> None:
+    for backend in backends:
+        await backend.aclose()
+    for detector in detectors:
+        if isinstance(detector, NameDetector):
+            detector.close()
+
+
 def build_follower(
-    settings: Settings, store: ControlStore, keys: Keys, policies: Policies, classifiers: Classifiers
+    settings: Settings,
+    store: ControlStore,
+    keys: Keys,
+    policies: Policies,
+    classifiers: Classifiers,
+    money: Money,
+    purse: Purse,
 ) -> Follower:
     """What brings changes in the database into this process."""
 
     def apply(state: ControlState) -> list[str]:
         admitted, faults = principals.of_state(state, settings)
         faults += classifiers.follow(state)  # first: nothing is decided before the rules are known
+        budgets, unpriced = money.follow(state)
+        purse.follow(budgets)
+        faults += unpriced
         keys.follow(admitted)
         return [*faults, *policies.follow(state)]
 
@@ -385,18 +400,6 @@ def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
         return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD) * max(1, len(backend.urls)))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)
-
-
-def build_budget(budget: BudgetSettings) -> Budget:
-    return Budget(
-        id=budget.id,
-        scope=Scope(key=budget.key, team=budget.team, tag=budget.tag, route=budget.route),
-        cap_nano=int(budget.usd * NANO_PER_USD),
-        period=Period(budget.per),
-        time_zone=budget.time_zone,
-        hard=budget.hard,
-        carry_over=budget.carry_over,
-    )
 
 
 def model_cards(

@@ -21,14 +21,14 @@ from gateway.ledger.charges import Charge
 from gateway.ledger.prices import usd
 from gateway.parsing import Request
 from gateway.types import Call, Entry, Usage
-from router_policies.types import Decision
+from router_policies.types import Decision, Facts
 
 _BYTES_PER_TOKEN = 1.5  # the fewest, see ledger/tokens.py
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _UNKNOWN_OUTPUT = 1024  # tokens, for a route that has not answered often enough
 _LEAST_OUTPUT, _MOST_OUTPUT = 16, 32_768  # without a limit of the client's
 _ENOUGH = 20  # answers
-_WAIT_S = 2.0  # for a slice of a budget that still has one
+_WAIT_S = 10.0  # for a slice of a budget that still has one: a database that restarts is back by then
 
 
 class BudgetExceeded(ApiError):
@@ -36,6 +36,13 @@ class BudgetExceeded(ApiError):
 
     status = 429
     type = "insufficient_quota"
+
+
+class BudgetUnavailable(ApiError):
+    """The database of the budgets does not say whether one has anything left."""
+
+    status = 503
+    type = "server_error"
 
 
 class Outputs:
@@ -106,8 +113,16 @@ class Holds:
             self._purse.stop()
             await asyncio.to_thread(thread.join, 5.0)
 
+    def used(self, facts: Facts, at_ns: int) -> float:
+        """The largest share used of the budgets that cover a request whichever route it takes.
+
+        As of the last visit to the database, half a second ago at most; 0 before the first.
+        """
+        budgets = self._purse.covering.of(facts.key_id, facts.team, facts.tags, "")
+        return self._purse.share_used(budgets, at_ns) if budgets else 0.0
+
     async def hold(self, call: Call, decision: Decision, request: Request) -> Held | None:
-        """None: no budget covers the request. Raises BudgetExceeded.
+        """None: no budget covers the request. Raises BudgetExceeded, BudgetUnavailable.
 
         A lease that is used up is filled within milliseconds, so whoever finds it so waits for that.
         """
@@ -132,8 +147,14 @@ class Holds:
         found: Hold | Shortage = short
         while isinstance(found, Shortage):
             left = deadline - time.monotonic()
-            if left <= 0 or (found.final and found is not short):
+            if found.final and (found is not short or left <= 0):
                 raise _exceeded(found)
+            if left <= 0:
+                raise BudgetUnavailable(
+                    f"The budget {found.budget.id!r} cannot be read at present. Please try again shortly.",
+                    code="budget_unavailable",
+                    headers={"retry-after": "1"},
+                )
             await self._visit(left)
             found = self._purse.hold(allowances, amount)
         return found

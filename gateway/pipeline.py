@@ -121,7 +121,7 @@ class Pipeline:
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
             request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
-        facts = _facts(incoming, request, principal, recalled, started_ns)
+        facts = self._with_budgets(_facts(incoming, request, principal, recalled, started_ns), started_ns)
         verdict = decide(policy, facts, self._snapshot(_unit(request, facts)))
         check_route(principal, verdict.route)
         if isinstance(verdict, Decision) and verdict.parameters is not None:
@@ -158,6 +158,10 @@ class Pipeline:
     async def aclose(self) -> None:
         """Ends what no client waits for."""
         await self._shadows.aclose()
+
+    def _with_budgets(self, facts: Facts, at_ns: int) -> Facts:
+        used = self._holds.used(facts, at_ns) if self._holds is not None else 0.0
+        return replace(facts, budget_used=used) if used else facts
 
     def _outgoing(self, request: Request, recalled: Recalled) -> Outgoing:
         """Encoded now, while it is what was classified: bytes do not change any more."""

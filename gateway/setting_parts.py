@@ -58,7 +58,7 @@ CurrencySettings = dict[date, Annotated[Decimal, Field(gt=0)]]
 """US dollars for one unit of the currency, from a day of UTC on."""
 
 
-def _time_zone(value: str) -> str:
+def known_time_zone(value: str) -> str:
     if value not in available_timezones():
         raise ValueError(f"unknown time zone {value!r}{did_you_mean(value, available_timezones())}")
     return value
@@ -70,7 +70,7 @@ class BudgetSettings(MoneyPart):
     id: Slug
     usd: Annotated[Decimal, Field(ge=0, le=9_000_000_000, decimal_places=9)]
     per: Literal["day", "week", "month", "total"] = "month"
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    time_zone: Annotated[str, AfterValidator(known_time_zone)] = "UTC"
     key: str = ""
     team: str = ""
     tag: str = ""

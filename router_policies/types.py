@@ -109,7 +109,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""  # the client's word for who it asks for
     session: str = ""
     at_s: float = 0.0  # when it came in, Unix time
-    budget_used: float = 0.0  # share of the fullest budget that covers it
+    budget_used: float = 0.0  # the largest share used of the budgets that cover it; 1: all of one
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

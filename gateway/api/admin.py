@@ -9,9 +9,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from gateway.api import admin_adapters
 from gateway.api.admin_adapters import adapters_router
 from gateway.api.admin_audit import audit_router
+from gateway.api.admin_budgets import Standings, budgets_router
 from gateway.api.admin_fleet import fleet_router
 from gateway.api.admin_keys import keys_router
 from gateway.api.admin_policies import policies_router, rollout_router
+from gateway.api.admin_prices import prices_router
 from gateway.api.admin_privacy import privacy_router
 from gateway.api.admin_teams import projects_router, teams_router
 from gateway.api.desk import REFUSALS, Desk
@@ -21,7 +23,7 @@ from gateway.fleet import Fleet
 from gateway.ledger.database import StoreUnavailable
 
 
-def admin_router(desk: Desk, fleet: Fleet) -> APIRouter:
+def admin_router(desk: Desk, fleet: Fleet, standings: Standings) -> APIRouter:
     router = APIRouter(prefix="/admin", responses=REFUSALS)
     for noun in (
         teams_router(desk),
@@ -30,6 +32,8 @@ def admin_router(desk: Desk, fleet: Fleet) -> APIRouter:
         policies_router(desk),
         rollout_router(desk),
         privacy_router(desk),
+        budgets_router(desk, standings),
+        prices_router(desk),
         adapters_router(desk, fleet),
         fleet_router(desk, fleet),
         audit_router(desk),

@@ -103,6 +103,8 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     follower: Follower
     keys: Keys
     file_keys: Sequence[KeySettings]
+    file_budgets: frozenset[str]  # ids
+    currencies: frozenset[str]  # with dated rates
     policies: Policies
     file_policy: Mapping[str, Any]  # the document
     classifier_of: Callable[[str], Classifier]

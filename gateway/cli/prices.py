@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway.app import build_budget
 from gateway.cli.serve import ConfigOption
 from gateway.cli.since import read_since
-from gateway.finance.list_prices import price_book, providers_of
+from gateway.control.money import money_of
+from gateway.finance.list_prices import providers_of
 from gateway.finance.periods import to_ns
 from gateway.finance.usage_files import read_calls
 from gateway.ledger.budgets.budget import Covering
@@ -27,6 +27,7 @@ from gateway.ledger.store import Store
 from gateway.ledger.sums import GroupBy
 from gateway.privacy.evidence import open_keyring
 from gateway.settings import Settings, load_settings
+from gateway.types import Usage
 
 app = typer.Typer(no_args_is_help=True, help="What models cost, and corrections once it is known.")
 CONFIG = Path("headgate.yaml")
@@ -45,7 +46,7 @@ def show(
 
     Example: headgate prices show gpt-4o-mini --provider openai
     """
-    versions = price_book(load_settings(config, environment=None)).versions(model, provider)
+    versions = money_of(load_settings(config, environment=None))[0].versions(model, provider)
     console = Console()
     for version in versions:
         since = datetime.fromtimestamp(version.since_ns // 10**9, UTC)
@@ -98,6 +99,11 @@ def rerate(
 def reconcile(
     usage: Annotated[Path, typer.Argument(help="CSV, a line for each call.")],
     config: ConfigOption = CONFIG,
+    complete: Annotated[
+        str, typer.Option(help="A backend whose calls are all in the file: those it lacks cost nothing.")
+    ] = "",
+    since: Annotated[str, typer.Option(help="With --complete, from when on: 30d, 12h or a date.")] = "30d",
+    until: Annotated[str, typer.Option(help="The same; not included. Empty: now.")] = "",
 ) -> None:
     """Put a provider's own count in the place of the ledger's, by a correction row where they differ.
 
@@ -105,19 +111,28 @@ def reconcile(
     there are such cached_input_tokens and the other meters, service_tier, cost_usd. To compare by day and
     model without changing anything: `headgate report reconcile`.
 
-    Example: headgate prices reconcile provider.csv
+    With --complete, calls of the period with estimated tokens that the file does not have, such as those of a
+    process that died before it had sent them, are taken to have cost nothing.
+
+    Example: headgate prices reconcile provider.csv --complete openai --since 2026-11-01 --until 2026-12-01
     """
-    _say(_corrector(config).reconcile(read_calls(usage)))
+    counted, corrector = read_calls(usage), _corrector(config)
+    if complete:
+        now = datetime.now(UTC)
+        span = to_ns(read_since(since, now)), to_ns(read_since(until, now) if until else now)
+        named = {call_id for call_id, _, _ in counted}
+        absent = [id for id in corrector.store.estimated(complete, *span) if id not in named]
+        counted += [(call_id, Usage(), 0) for call_id in absent]
+    _say(corrector.reconcile(counted))
 
 
 def _corrector(config: Path) -> Corrector:
     settings = load_settings(config, environment=None)
     keyring = open_keyring(settings.state, settings.privacy.signing_key_env, os.environ)
-    covering = Covering([build_budget(budget) for budget in settings.budgets])
+    book, budgets = money_of(settings)
     store = Store(settings.database_url)
     store.migrate()
-    book = price_book(settings)
-    return Corrector(store, book, providers_of(settings), covering, keyring.sign, time.time_ns)
+    return Corrector(store, book, providers_of(settings), Covering(budgets), keyring.sign, time.time_ns)
 
 
 def _say(done: Corrected) -> None:
@@ -135,7 +150,7 @@ def _used(settings: Settings) -> set[str]:
     """The map's keys that price what the ledger has seen."""
     store = Store(settings.database_url)
     store.migrate()
-    book, providers = price_book(settings), providers_of(settings)
+    book, providers = money_of(settings)[0], providers_of(settings)
     pairs = [(str(s.keys[0]), str(s.keys[1])) for s in store.sums([GroupBy.MODEL, GroupBy.BACKEND])]
     sources = [book.at(model, providers[backend]).source for model, backend in pairs if backend in providers]
     return {source.partition(": ")[2] for source in sources}

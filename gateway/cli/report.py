@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from gateway.cli.serve import ConfigOption
+from gateway.control.money import money_of
 from gateway.finance.desk import REPORTS, Desk, Question
 from gateway.finance.files import WRITERS
 from gateway.finance.reports import GROUPS
@@ -226,7 +227,8 @@ def _ending(output: Path | None) -> str:
 
 
 def _desk(config: Path) -> Desk:
-    return Desk(_store(config), load_settings(config, environment=None))
+    settings = load_settings(config, environment=None)
+    return Desk(_store(config), settings, money_of(settings)[0])
 
 
 def _store(config: Path) -> Store:

@@ -3,11 +3,14 @@
 Times are Unix seconds. A privacy class is its label; that it is on the scale is checked where it comes in.
 """
 
+from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
+from gateway.setting_parts import known_time_zone
 from router_policies.names import SLUG
 
 SLUG_PATTERN = f"^{SLUG}$"
@@ -29,6 +32,8 @@ class Kind(StrEnum):
     ROLLOUT = "rollout"
     DICTIONARY = "dictionary"
     PATTERN = "pattern"
+    BUDGET = "budget"
+    PRICE = "price"
 
 
 class Role(StrEnum):
@@ -143,6 +148,45 @@ class Pattern(Record):
     leaves: Annotated[tuple[Example, ...], Field(max_length=100)] = Field(
         (), description="Texts in which it must find nothing."
     )
+
+
+AsText = PlainSerializer(lambda amount: f"{amount:f}", return_type=str, when_used="json")
+Usd = Annotated[Decimal, Field(ge=0, le=9_000_000_000, decimal_places=9), AsText]
+PerMillion = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=24), AsText]
+
+
+class BudgetTerms(Record):
+    """At most so much in each period, for all requests that have every one of key, team, tag and route."""
+
+    usd: Usd
+    per: Literal["day", "week", "month", "total"] = "month"
+    time_zone: Annotated[str, AfterValidator(known_time_zone)] = "UTC"
+    key: Slug | None = None
+    team: Slug | None = None
+    tag: Label | None = None
+    route: Slug | None = None
+    hard: bool = Field(True, description="It refuses when it is used up; a soft one only says so.")
+    carry_over: bool = Field(False, description="What a period leaves is added to the next.")
+
+
+class PriceTerms(Record):
+    """What a model costs per million tokens. What is left out is at the price of what it is a part of."""
+
+    model: ModelName = Field(description="As backends name it, or provider/model for that provider alone.")
+    input: PerMillion
+    output: PerMillion = Decimal(0)
+    cached: PerMillion | None = None
+    cache_write: PerMillion | None = Field(None, description="Kept for five minutes.")
+    cache_write_1h: PerMillion | None = None
+    audio_input: PerMillion | None = None
+    image_input: PerMillion | None = None
+    reasoning: PerMillion | None = None
+    audio_output: PerMillion | None = None
+    image_output: PerMillion | None = None
+    request: PerMillion = Field(Decimal(0), description="For each call.")
+    factors: dict[Label, PerMillion] = Field({}, description="Service tier -> times the price.")
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    since: date = Field(date(1970, 1, 1), description="The first day, in UTC, that it is for.")
 
 
 ROLLOUT_ID = "policy"

@@ -7,11 +7,13 @@ from pydantic import ValidationError
 
 from gateway.control.records import (
     ROLLOUT_ID,
+    BudgetTerms,
     Dictionary,
     Key,
     Kind,
     Pattern,
     PolicyVersion,
+    PriceTerms,
     Project,
     Record,
     Rollout,
@@ -32,6 +34,8 @@ class ControlState(msgspec.Struct, frozen=True, kw_only=True):
     policies: Mapping[str, PolicyVersion] = {}
     dictionaries: Mapping[str, Dictionary] = {}
     patterns: Mapping[str, Pattern] = {}
+    budgets: Mapping[str, BudgetTerms] = {}
+    prices: Mapping[str, PriceTerms] = {}
 
 
 class Unreadable(HeadgateError):
@@ -46,6 +50,8 @@ _MODELS: Mapping[str, type[Record]] = {
     Kind.ROLLOUT: Rollout,
     Kind.DICTIONARY: Dictionary,
     Kind.PATTERN: Pattern,
+    Kind.BUDGET: BudgetTerms,
+    Kind.PRICE: PriceTerms,
 }
 
 
@@ -61,7 +67,7 @@ def record_of(stored: Stored) -> Record:
 def read_state(store: ControlStore) -> ControlState:
     """The state as of now. Raises StoreUnavailable, Unreadable."""
     revision = store.revision()  # first: what is read may be newer, and is then read once more
-    kinds = (Kind.TEAM, Kind.PROJECT, Kind.KEY, Kind.ROLLOUT, Kind.DICTIONARY, Kind.PATTERN)
+    kinds = [kind for kind in Kind if kind is not Kind.POLICY]
     records = store.read(kinds)
     rollout = _of_kind(records, Kind.ROLLOUT).get(ROLLOUT_ID, Rollout())
     assert isinstance(rollout, Rollout)  # noqa: S101 - by its kind
@@ -74,6 +80,8 @@ def read_state(store: ControlStore) -> ControlState:
         policies=_of_kind(versions, Kind.POLICY),
         dictionaries=_of_kind(records, Kind.DICTIONARY),
         patterns=_of_kind(records, Kind.PATTERN),
+        budgets=_of_kind(records, Kind.BUDGET),
+        prices=_of_kind(records, Kind.PRICE),
     )
 
 

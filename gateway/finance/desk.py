@@ -12,6 +12,7 @@ from gateway.finance.focus import Exporter
 from gateway.finance.list_prices import ListPrices, hourly_of, providers_of
 from gateway.finance.periods import Each, Period, read_period, zone
 from gateway.finance.sheet import Sheet
+from gateway.ledger.prices import PriceBook
 from gateway.ledger.store import Store
 from gateway.settings import Settings
 
@@ -36,11 +37,17 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class Desk:
     """Answers questions over one ledger. Reads only; safe to use from several threads."""
 
-    def __init__(self, store: Store, settings: Settings, now: Callable[[], datetime] | None = None) -> None:
-        """Price lists are read when a report first needs them."""
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        book: PriceBook | None = None,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Without a `book` the configuration's is read when a report first needs it."""
         self._store, self._settings = store, settings
         self._now = now or (lambda: datetime.now(UTC))
-        self._prices: ListPrices | None = None
+        self._prices = None if book is None else ListPrices(book, providers_of(settings))
 
     def chargeback(self, asked: Question) -> Sheet:
         """Cost by groups and period."""

@@ -45,7 +45,7 @@ class Corrector:
         now_ns: Callable[[], int],
     ) -> None:
         """`providers`: the price book's name of the provider, by backend; others are replicas of ours."""
-        self._store, self._book, self._providers = store, book, providers
+        self.store, self._book, self._providers = store, book, providers
         self._bill, self._sign, self._now_ns = Bill(covering, ""), sign, now_ns
 
     def rerate(self, since_ns: int | None, until_ns: int | None) -> Corrected:
@@ -54,9 +54,9 @@ class Corrector:
         Raises StoreUnavailable.
         """
         done, after = Corrected(), ""
-        while found := self._store.unpriced(since_ns, until_ns, after, _PAGE):
+        while found := self.store.unpriced(since_ns, until_ns, after, _PAGE):
             after = found[-1].call_id
-            history = self._store.corrected([entry.call_id for entry in found])
+            history = self.store.corrected([entry.call_id for entry in found])
             self._write(done, (self._rerated(history[entry.call_id], done) for entry in found))
         return done
 
@@ -69,7 +69,7 @@ class Corrector:
         done = Corrected()
         for first in range(0, len(counted), _PAGE):
             page = counted[first : first + _PAGE]
-            history = self._store.corrected([call_id for call_id, _, _ in page])
+            history = self.store.corrected([call_id for call_id, _, _ in page])
             done.unknown += tuple(call_id for call_id, _, _ in page if call_id not in history)
             known = [line for line in page if line[0] in history]
             self._write(done, (self._counted(history[id], usage, cost, done) for id, usage, cost in known))
@@ -152,7 +152,7 @@ class Corrector:
         rows = [to_row(encode(entry)) for entry in made]
         for row in rows:
             self._sign(row)
-        done.corrections += self._store.insert_rows(rows, self._bill)
+        done.corrections += self.store.insert_rows(rows, self._bill)
         done.added_nano += sum(entry.cost_nano or 0 for entry in made)
 
 

@@ -147,11 +147,11 @@ class Drain:
         orphans: list[Claim],
         rejected: Path,
         sign: Sign,
-        covering: Covering | None = None,
+        covering: Callable[[], Covering] = lambda: Covering(()),
     ) -> None:
         """Starts at once. `begun`, which the caller keeps, maps each open call to the segment where it began.
 
-        `rejected` is the file for rows that the database refuses for good. `covering`: the budgets that pay.
+        `rejected` is the file for rows that the database refuses for good. `covering`: the budgets there are.
         """
         self._store, self._begun, self._rejected = store, begun, rejected
         self._covering = covering
@@ -283,7 +283,8 @@ class Drain:
         return len(rows) - new
 
     def _bill(self, holder: str) -> Bill | None:
-        return None if self._covering is None else Bill(self._covering, holder)
+        covering = self._covering()
+        return Bill(covering, holder) if covering.budgets else None
 
     def _reject(self, payload: bytes, why: str) -> None:
         """Puts a row aside that would hold up all others; an operator decides about it."""

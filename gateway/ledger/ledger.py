@@ -1,6 +1,8 @@
 """The ledger as the pipeline sees it: `begin` before a backend is reached, `settle` once after it."""
 
+import logging
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from gateway.ledger.budgets.leases import Purse
 from gateway.ledger.drain import Drain, Sign, Stats
 from gateway.ledger.rollups import Roller
 from gateway.ledger.spool import BEGUN, SEGMENT_BYTES, SETTLED, SpoolUnwritable, Writer, claim
-from gateway.ledger.store import Store
+from gateway.ledger.store import BudgetStanding, Store, StoreUnavailable
 from gateway.ledger.tables import encode
 from gateway.types import Entry
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -51,7 +55,7 @@ class Ledger:
             orphans,
             root / "rejected.jsonl",
             sign,
-            self.purse.covering if budgets else None,
+            lambda: self.purse.covering,
         )
         self._roller = Roller(self.store, lambda: self.ready)
         self._lock = threading.Lock()
@@ -96,6 +100,10 @@ class Ledger:
             else:
                 self._begun.pop(entry.call_id, None)
 
+    def standings(self) -> list[BudgetStanding]:
+        """Each budget in its present period. Raises StoreUnavailable."""
+        return self.store.standings(self.purse.covering.budgets, time.time_ns())
+
     def flush(self, timeout: float) -> bool:
         """Waits until all that is settled by now, and what dead processes left, is in the database.
 
@@ -125,6 +133,17 @@ class Ledger:
         if not self._drain.stop(timeout):
             return False  # the thread still reads the directory: the lock goes with the process
         self._writer.close()
+        if flushed and not self._begun:
+            self._end_leases()
         self._claim.release(remove=flushed and not self._begun)
         self.store.close()
         return flushed
+
+    def _end_leases(self) -> None:
+        """What nobody holds against any more goes back to the budgets: else it would wait for its expiry."""
+        if not self.purse.covering.budgets:
+            return
+        try:
+            self.store.end_leases(self._claim.holder)
+        except StoreUnavailable as error:
+            log.warning("leases of budgets wait for their expiry: %s", error)

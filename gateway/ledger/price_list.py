@@ -10,15 +10,26 @@ from gateway.settings import AnyBackend, OpenAISettings, VllmSettings
 from router_policies.types import Place, Price
 
 _ATTO_PER_TOKEN = 1000  # in one nano-dollar per million tokens
+_DAY_S = 86_400
 
 
 class PriceList(Mapping[Place, Price]):
-    """Looks a price up when it is asked for: clients may name any model. Keeps the last few thousand."""
+    """Looks a price up when it is asked for: clients may name any model. Keeps the last few thousand, until
+    the book's prices change or a day begins, on which other ones may hold."""
 
     def __init__(self, backends: Mapping[str, AnyBackend], book: PriceBook) -> None:
         self._backends, self._book = backends, book
-        # Decisions ask for a price for each target: a method of ours in between would cost as much again.
-        self.get: Any = lru_cache(maxsize=4096)(self._find)
+        self._renew()
+
+    def get(self, place: Place, default: Any = None) -> Any:
+        if self._book.versions is not self._versions or time.time() >= self._until:
+            self._renew()
+        price = self._known(place)
+        return default if price is None else price
+
+    def _renew(self) -> None:
+        self._versions, self._until = self._book.versions, (time.time() // _DAY_S + 1) * _DAY_S
+        self._known = lru_cache(maxsize=4096)(self._find)
 
     def __getitem__(self, place: Place) -> Price:
         price: Price | None = self.get(place)

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from gateway.errors import ConfigError, HeadgateError
 from gateway.ledger import database, rollups
 from gateway.ledger.budgets.bill import Bill
-from gateway.ledger.budgets.store import release
+from gateway.ledger.budgets.budget import Budget, Window
+from gateway.ledger.budgets.store import Standing, open_window, release
 from gateway.ledger.database import StoreUnavailable
 from gateway.ledger.migrations import migrate
 from gateway.ledger.rollups import DAY_NS
@@ -62,6 +63,14 @@ class SessionSeen(NamedTuple):
     seen_ns: int
 
 
+class BudgetStanding(NamedTuple):
+    """A budget in one of its periods."""
+
+    budget: Budget
+    window: Window
+    standing: Standing
+
+
 class Store:
     """The database behind a ledger; safe to use from several threads."""
 
@@ -93,13 +102,22 @@ class Store:
             if bill is None or not any(map(bill.covers, rows)):
                 return sum(self._insert_part(connection, part) for part in parts)
             new = {call_id for part in parts for call_id in self._insert_returning(connection, part)}
-            bill.pay(connection, [row for row in rows if row[0] in new])
+            first: dict[str, Row] = {}  # of several settles of a call, which is the one that was inserted
+            for row in rows:
+                first.setdefault(row[0], row)
+            bill.pay(connection, [first[call_id] for call_id in new])
             return len(new)
 
     def end_leases(self, holder: str) -> None:
         """Of a process that is gone and whose entries are all here. Raises StoreUnavailable."""
         with self.writing() as connection:
             release(connection, holder)
+
+    def standings(self, budgets: Sequence[Budget], at_ns: int) -> list[BudgetStanding]:
+        """Each budget in the period of an instant. Raises StoreUnavailable."""
+        with self.writing() as connection:  # a period that nobody has used yet is opened
+            windows = [(budget, budget.window(at_ns)) for budget in budgets]
+            return [BudgetStanding(b, window, open_window(connection, b, window)) for b, window in windows]
 
     def last(self, n: int) -> list[Entry]:
         """The `n` entries that started last, the latest first. Raises StoreUnavailable."""
@@ -209,6 +227,17 @@ class Store:
         )
         with self._reading() as connection:
             return [to_entry(r) for r in connection.execute(query.order_by(ENTRY.c.call_id).limit(limit))]
+
+    def estimated(self, backend: str, since_ns: int, until_ns: int) -> list[str]:
+        """Ids of a backend's requests of a period whose tokens are estimates. Raises StoreUnavailable."""
+        query = select(ENTRY.c.call_id).where(
+            _within(since_ns, until_ns),
+            ENTRY.c.backend == backend,
+            ENTRY.c.corrects == "",
+            ENTRY.c.estimated.is_(True),
+        )
+        with self._reading() as connection:
+            return list(connection.execute(query.order_by(ENTRY.c.call_id)).scalars())
 
     def rows(self, since_ns: int | None, until_ns: int | None, privacy: str | None = None) -> Iterator[Row]:
         """All rows of a period by time, as they were inserted: JSON as text. Raises StoreUnavailable."""

@@ -44,6 +44,14 @@ def fill(store: Store) -> None:
     store.insert_rows([to_row(encode(row)) for row in rows], Bill(Covering([BUDGET]), "p"))
 
 
+def test_a_call_that_settles_twice_in_one_batch_is_charged_once(store: Store) -> None:
+    """The first settle is the row, and what the budget pays."""
+    spent(store)
+    rows = [to_row(encode(entry("a", cost_nano=cost))) for cost in (5, 5, 7)]
+    assert store.insert_rows(rows, Bill(Covering([BUDGET]), "p")) == 1
+    assert spent(store) == 5
+
+
 @pytest.mark.parametrize("rolled", [False, True])
 def test_an_unknown_price_that_becomes_known(store: Store, rolled: bool) -> None:
     """One row more, in the call's day; the report counts it no longer, the budget is charged; once."""

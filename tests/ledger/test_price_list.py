@@ -37,6 +37,16 @@ def test_prices_are_in_nano_dollars_a_million() -> None:
     assert LIST[("own", "any@0123456789ab")] == Price(hour=400_000_000)
 
 
+def test_prices_follow_the_book() -> None:
+    """A price that an admin sets holds for the next decision, also where another was known before."""
+    book = PriceBook({}, "none", {"m": Override(input=Decimal(1))})
+    backend = OpenAISettings(kind="openai", zone="z", url="https://x.example/v1", models=("m",))
+    found = PriceList({"rented": backend}, book)
+    assert found[("rented", "m")].input == 10**9
+    book.follow({"m": [Override(input=Decimal(2))]})
+    assert found[("rented", "m")].input == 2 * 10**9
+
+
 def test_what_is_not_known_is_not_there() -> None:
     """No price is invented for a model or backend that nobody lists."""
     assert LIST.get(("rented", "odd")) is None

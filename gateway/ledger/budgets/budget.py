@@ -69,6 +69,10 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
             first = first.replace(day=1)
         return Window(_unix_ns(first), _unix_ns(self._next(first)))
 
+    def windows_like(self, other: "Budget") -> bool:
+        """Whether both have the same periods."""
+        return (self.period, self.time_zone) == (other.period, other.time_zone)
+
     def _next(self, first: datetime) -> datetime:
         """Where the period after the one that begins at `first` begins: calendar days, not 24 hours."""
         if self.period is Period.MONTH:
@@ -82,17 +86,17 @@ class Covering:
     _MOST = 4096  # combinations remembered: clients choose tags
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
-        self._budgets = tuple(budgets)
+        self.budgets = tuple(budgets)
         self._tags = frozenset(budget.scope.tag for budget in budgets if budget.scope.tag)
         self._known: dict[tuple[str, str, frozenset[str], str], tuple[Budget, ...]] = {}
 
     def of(self, key: str, team: str, tags: Iterable[str], route: str) -> tuple[Budget, ...]:
-        if not self._budgets:
+        if not self.budgets:
             return ()
         asked = (key, team, self._tags.intersection(tags) if self._tags else self._tags, route)
         found = self._known.get(asked)
         if found is None:
-            found = tuple(budget for budget in self._budgets if budget.scope.covers(*asked))
+            found = tuple(budget for budget in self.budgets if budget.scope.covers(*asked))
             if len(self._known) < self._MOST:
                 self._known[asked] = found
         return found

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from gateway.errors import HeadgateError
 from gateway.ledger.budgets.budget import Budget, Covering, Window
-from gateway.ledger.budgets.store import Standing, expire, give_back, lease, open_window, renew
+from gateway.ledger.budgets.store import Standing, expire, give_back, lease, open_window, recount, renew
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ _TICK_S = 0.5  # how often standings are read anew, and who waits for a slice at
 _RENEW_S = 60.0
 _EXPIRY_S = 3600.0  # how long the slices of a host that never comes back stay leased
 _IDLE_S = 5.0  # an unused slice goes back after so long
+_FOLLOWED_S = 5.0  # by then every process knows of a budget that was changed
 _SLICES = 50  # a slice is a budget's fiftieth: four processes keep less than a tenth from each other
 
 
@@ -39,6 +40,7 @@ class Allowance:
         self.held_nano = 0
         self.short_nano = 0  # what a request lacked since the last visit to the database
         self.refused = False  # there was nothing free at the last visit
+        self.retired = False  # its budget is gone, or has other windows now: what is free goes back
         self.standing: Standing | None = None  # as of the last visit
         self.used_at = 0.0
 
@@ -98,6 +100,36 @@ class Purse:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._listeners: list[Callable[[], None]] = []
         self._renewed_at = clock()
+        self._recounts: list[tuple[float, Budget]] = []  # when due
+        self._followed = False
+
+    def follow(self, budgets: Sequence[Budget]) -> None:
+        """Puts these in the place of all before. From any one thread.
+
+        What a budget has spent is counted anew from the ledger where it is new or changed: at once, and once
+        more when the last process charges it too.
+        """
+        with self._lock:
+            before = {budget.id: budget for budget in self.covering.budgets}
+            now = {budget.id: budget for budget in budgets}
+            self.covering = Covering(budgets)
+            for allowance in self._allowances.values():
+                budget = now.get(allowance.budget.id)
+                if budget is not None and budget.windows_like(allowance.budget):
+                    allowance.budget = budget
+                else:
+                    allowance.retired = True
+                    self._current.pop(allowance.budget.id, None)
+            if self._followed:
+                changed = [budget for id, budget in now.items() if before.get(id) != budget]
+                due = self._clock()
+                self._recounts += [(at, b) for b in changed for at in (due, due + _FOLLOWED_S)]
+            self._followed = True
+        self._wake.set()
+
+    def share_used(self, budgets: Sequence[Budget], at_ns: int) -> float:
+        """The largest share of these that is spent or set aside, as of the last visit to the database."""
+        return max((a.share_used for a in self.allowances(budgets, at_ns)), default=0.0)
 
     # The event loop's side.
 
@@ -142,6 +174,7 @@ class Purse:
         with self._lock:
             place = (budget.id, window.start_ns)
             found = self._allowances.get(place) or Allowance(budget, window)
+            found.budget, found.retired = budget, False
             self._allowances[place] = found
             if latest is None or window.start_ns > latest.window.start_ns:
                 self._current[budget.id] = found
@@ -174,6 +207,7 @@ class Purse:
         with self._lock:
             allowances = list(self._allowances.values())
         now = self._clock()
+        self._recount(now)
         for allowance in allowances:
             self._attend(allowance, now)
         if now - self._renewed_at >= _RENEW_S:
@@ -183,6 +217,14 @@ class Purse:
             self._renewed_at = now
         for listener in self._listeners:
             listener()
+
+    def _recount(self, now: float) -> None:
+        """Raises StoreUnavailable: then it is still due."""
+        while due := [recount for recount in self._recounts if recount[0] <= now]:
+            budget = due[0][1]
+            with self._writing() as connection:
+                recount(connection, budget, budget.window(self._now_ns()))
+            self._recounts.remove(due[0])
 
     def _attend(self, allowance: Allowance, now: float) -> None:
         budget, window = allowance.budget, allowance.window
@@ -202,15 +244,19 @@ class Purse:
             allowance.refused = bool(wanted) and granted < wanted
             if granted:
                 allowance.short_nano = 0
-        if self._now_ns() >= window.end_ns and not allowance.held_nano and not allowance.free_nano:
+        if self._is_over(allowance) and not allowance.held_nano and not allowance.free_nano:
             self._forget(allowance)
+
+    def _is_over(self, allowance: Allowance) -> bool:
+        return allowance.retired or self._now_ns() >= allowance.window.end_ns
 
     def _due(self, allowance: Allowance, now: float) -> tuple[int, int]:
         """What to ask for, and what to return: taken from what is free, so that nobody holds it meanwhile."""
-        if not allowance.budget.hard:
-            return 0, 0
         with self._lock:
-            over = self._now_ns() >= allowance.window.end_ns
+            over = self._is_over(allowance)
+            if not allowance.budget.hard and not over and not allowance.free_nano:
+                return 0, 0
+            over = over or not allowance.budget.hard
             if allowance.short_nano and not over:
                 return max(allowance.short_nano, allowance.slice_nano), 0
             idle = now - allowance.used_at >= _IDLE_S

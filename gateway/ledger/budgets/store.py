@@ -80,6 +80,15 @@ def open_window(connection: Connection, budget: Budget, window: Window) -> Stand
     return Standing(cap_nano=budget.cap_nano + carried, spent_nano=spent, leased_nano=0)
 
 
+def recount(connection: Connection, budget: Budget, window: Window) -> None:
+    """Puts what the ledger's entries say in the place of what was charged: for a budget that was changed."""
+    lock(connection, _LOCK)
+    open_window(connection, budget, window)
+    statement = "UPDATE budget_window SET spent_nano = :spent WHERE budget = :b AND start_ns = :s"
+    values = {"spent": _spent(connection, budget.scope, window), "b": budget.id, "s": window.start_ns}
+    connection.execute(text(statement), values)
+
+
 def standing(connection: Connection, budget: Budget, window: Window) -> Standing | None:
     query = (
         "SELECT carried_nano, spent_nano, leased_nano FROM budget_window WHERE budget = :b AND start_ns = :s"
