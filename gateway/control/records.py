@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gateway.rates import RateLimits
 from router_policies.names import SLUG
 
 SLUG_PATTERN = f"^{SLUG}$"
@@ -50,6 +51,9 @@ class Team(Record):
     name: Line = ""
     privacy_floor: Label | None = Field(None, description="What its keys ask has at least this class.")
     tags: Tags = Field((), description="On every request of its keys.")
+    limits: RateLimits | None = Field(
+        None, description="Rate limits, in place of what the configuration says of its like."
+    )
     disabled: bool = Field(False, description="None of its keys is admitted.")
 
 
@@ -81,6 +85,9 @@ class KeyTerms(Record):
         False, description="It may ask for a class below the floors, never below what is found."
     )
     tags: Tags = ()
+    limits: RateLimits | None = Field(
+        None, description="Rate limits, in place of what the configuration says of its like."
+    )
     disabled: bool = False
 
 
