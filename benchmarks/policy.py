@@ -4,8 +4,12 @@ The request matches the last route on conditions of every kind that most policie
 it are kept, each rented and so with a permit. `decide_again_us` times the same thing a second time: the
 machine's noise. The other figures add to the same policy: further conditions on each route, one strategy that
 orders all 20 targets, or a canary and a shadow.
+
+`limits_none_us` is what rate limits cost a request that none covers, `limits_us` one whose key has limits on
+requests, tokens and concurrent requests, `limits_three_us` one whose team and route have them too.
 """
 
+import asyncio
 import json
 import os
 import platform
@@ -15,6 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.limits.limiter import Limiter, Rules
+from gateway.rates import Rates
+from gateway.types import Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
 from router_policies.load import load
@@ -116,6 +123,24 @@ def check(large: CompiledPolicy) -> None:
         raise SystemExit(f"not the decision that was to be timed: {decision}")
 
 
+async def limits_us(limiter: Limiter) -> float:
+    """Median over rounds of the mean time for one request's limits, in microseconds."""
+    principal = Principal(key_id="key-99", team="team-99")
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter_ns()
+        for _ in range(CALLS):
+            grant = limiter.open(principal)
+            if grant is not None:
+                await grant.take_caller(900)
+                await grant.take_route("route-99")
+                grant.headers()
+                grant.used = 1000
+                grant.close()
+        rounds.append((time.perf_counter_ns() - start) / CALLS / 1_000)
+    return round(statistics.median(rounds), 2)
+
+
 def main() -> None:
     large = policy()
     figures = {"decide_us": median_us(large), "decide_again_us": median_us(large)}
@@ -125,6 +150,11 @@ def main() -> None:
     beside = {"share": 1.0, "target": {"backend": "rented-0"}}
     canary = {"share": 0.5, "targets": [{"backend": "rented-1"}]}
     figures["decide_canary_shadow_us"] = median_us(policy(canary=canary, shadow=beside))
+    most = Rates(requests=10**9, tokens=10**12, concurrent=10**6)
+    figures["limits_none_us"] = asyncio.run(limits_us(Limiter(Rules())))
+    figures["limits_us"] = asyncio.run(limits_us(Limiter(Rules(keys={"*": most}))))
+    three = Rules(keys={"*": most}, teams={"*": most}, routes={"*": most})
+    figures["limits_three_us"] = asyncio.run(limits_us(Limiter(three)))
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     line = json.dumps({"suite": "policy", "figures": figures, "machine": machine})
     OUT.parent.mkdir(exist_ok=True)

@@ -61,6 +61,8 @@ from gateway.ledger.database import StoreUnavailable
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.prices import NANO_PER_USD, PriceBook
 from gateway.ledger.store import BudgetStanding
+from gateway.limits.limiter import Limiter, Rules
+from gateway.limits.shared import Shared
 from gateway.monitor.metrics import Metrics
 from gateway.monitor.observers import observers
 from gateway.pipeline import Pipeline
@@ -78,6 +80,7 @@ from gateway.resilience.breaker import Breakers, State
 from gateway.resilience.slots import Slots
 from gateway.settings import (
     AnyBackend,
+    LimitSettings,
     LitellmSettings,
     OpenAISettings,
     Settings,
@@ -191,6 +194,7 @@ def build_app(
         sessions=sessions,
         permit_s=settings.privacy.permit_s,
         holds=holds,
+        limiter=build_limiter(settings.limits),
     )
     limits = Limits(
         max_body=settings.limits.max_body_bytes,
@@ -394,6 +398,20 @@ def seen_now(snapshot: Snapshot, breakers: Breakers) -> Snapshot:
     """`snapshot`, less the backends that are left alone for now."""
     ejected = breakers.down(time.monotonic())
     return msgspec.structs.replace(snapshot, down=snapshot.down | ejected) if ejected else snapshot
+
+
+def build_limiter(limits: LimitSettings) -> Limiter:
+    """Rate limits of the configuration, counted together with other processes where there is a Redis."""
+    rules = Rules(
+        keys={rule.key: rule.rates for rule in limits.rates if rule.key},
+        teams={rule.team: rule.rates for rule in limits.rates if rule.team},
+        routes={rule.route: rule.rates for rule in limits.rates if rule.route},
+    )
+    redis = limits.redis
+    if redis is None:
+        return Limiter(rules)
+    shared = Shared(redis.url.get_secret_value())
+    return Limiter(rules, shared, refuse=redis.unreachable == "refuse", processes=redis.processes)
 
 
 def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:

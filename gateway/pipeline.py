@@ -1,6 +1,7 @@
-"""THE flow: admit → classify → decide → hold → call → record. Every client request takes it, top to bottom.
+"""THE flow: admit → limit → classify → decide → hold → call → record. All requests take it, top to bottom.
 
     admit     the key says who is asking                              admission.py
+    limit     requests and tokens a minute, and at once               limits/
     parse     the body is decoded once                                parsing.py
     classify  how sensitive it is; doubt means most sensitive         privacy/classify.py
     recall    what the conversation has been; its class never falls   privacy/sessions.py
@@ -30,6 +31,7 @@ from gateway.calls import Begun, Caller
 from gateway.errors import ApiError, BackendError, Denied, StreamBroken, UpstreamFailed
 from gateway.holds import Holds
 from gateway.ledger.tokens import estimate_prompt_tokens
+from gateway.limits.limiter import Grant, Limiter, Rules
 from gateway.parsing import Request, changed, content_of, parse
 from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
@@ -85,21 +87,43 @@ class Pipeline:
         sessions: Sessions,
         permit_s: float = 600.0,
         holds: Holds | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         """`classifier_of` a team; `policy` gives the one that decides, by the ids of the call and of its key;
         `snapshot` the world as one unit of traffic has it, see `_unit`.
 
-        A permit expires `permit_s` after its request was classified. Without `holds`: no budgets.
+        A permit expires `permit_s` after its request was classified. Without `holds`: no budgets; without
+        `limiter`: no rate limits but those of principals.
         """
         self._keys, self._classifier_of, self._policy, self._snapshot = keys, classifier_of, policy, snapshot
         self._caller, self._recorder = caller, recorder
         self._sessions, self._permit_s, self._holds = sessions, permit_s, holds
+        self._limiter = limiter or Limiter(Rules())
         self._shadows = Shadows(caller, recorder, holds)
 
     async def handle(self, incoming: Incoming, reply: Reply) -> None:
         """Answers one request. Raises ApiError while nothing has been sent; after that, never."""
         started_ns, clock = time.time_ns(), time.perf_counter()
         principal = self._keys.admit(incoming.authorization, incoming.api_key)
+        grant = self._limiter.open(principal)
+        if grant is None:
+            await self._handle(incoming, principal, None, reply, started_ns, clock)
+            return
+        try:
+            await grant.take_caller(estimate_prompt_tokens(len(incoming.body)))
+            await self._handle(incoming, principal, grant, reply, started_ns, clock)
+        finally:
+            grant.close()
+
+    async def _handle(
+        self,
+        incoming: Incoming,
+        principal: Principal,
+        grant: Grant | None,
+        reply: Reply,
+        started_ns: int,
+        clock: float,
+    ) -> None:
         request = parse(incoming.endpoint, incoming.body)
         check_model(principal, request.model)
         classifier = self._classifier_of(principal.team)
@@ -145,10 +169,12 @@ class Pipeline:
                 raise Denied(
                     verdict.message, status=verdict.status, code=verdict.code, headers=record.headers()
                 )
+            if grant is not None:
+                record.grant = grant
+                await grant.take_route(verdict.route)
             if self._holds is not None:
                 record.held = await self._holds.hold(call, verdict, request)
-            if verdict.shadow is not None:
-                self._shadows.start(verdict, call, request, outgoing)
+            self._shadows.start(verdict, call, request, outgoing)
             deadline_s = verdict.resilience.deadline_s
             if deadline_s is None:
                 await self._answer(verdict, request, outgoing, reply, record)
@@ -158,6 +184,7 @@ class Pipeline:
     async def aclose(self) -> None:
         """Ends what no client waits for."""
         await self._shadows.aclose()
+        await self._limiter.aclose()
 
     def _with_budgets(self, facts: Facts, at_ns: int) -> Facts:
         used = self._holds.used(facts, at_ns) if self._holds is not None else 0.0
@@ -260,6 +287,7 @@ class Shadows:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, decision: Decision, call: Call, request: Request, outgoing: Outgoing) -> None:
+        """Starts a copy, if the decision has a shadow."""
         shadow = decision.shadow
         if shadow is None or len(self._tasks) >= MOST_SHADOWS or not self._caller.has_room(shadow.backend):
             return

@@ -17,6 +17,7 @@ from gateway.ledger.charges import Charge
 from gateway.ledger.prices import Priced, usd
 from gateway.ledger.spool import SpoolUnwritable
 from gateway.ledger.tokens import count_text, estimate_prompt_tokens
+from gateway.limits.limiter import Grant
 from gateway.monitor.observers import Observers
 from gateway.parsing import Request
 from gateway.privacy.egress import Sealed
@@ -97,6 +98,7 @@ class Record:
         self._spent_nano = 0  # on all others
         self._response_id = ""
         self.held: Held | None = None  # in budgets, by the pipeline
+        self.grant: Grant | None = None  # in rate limits, by the pipeline
         self._given_up = FREE  # the last of those that another was quicker than
 
     def __enter__(self) -> "Record":
@@ -116,6 +118,8 @@ class Record:
         self._parts.ledger.settle(entry)
         if self.held is not None:
             self.held.settle(entry)
+        if self.grant is not None:
+            self.grant.used = entry.usage.input_tokens + entry.usage.output_tokens
         if entry.response_id:
             self._parts.kept(entry)
         self._parts.observers.settled(entry, self._overhead_ms(), self._call.traceparent)
@@ -208,6 +212,8 @@ class Record:
                 headers["x-headgate-masked"] = str(len(self._request.masked.vault))
         if self.held is not None:
             headers["x-headgate-budget-used"] = f"{self.held.used:.3f}"
+        if self.grant is not None:
+            headers |= self.grant.headers()
         if self._priced is not None and (cost := self._cost_nano(self._priced)) is not None:
             headers["x-headgate-cost"] = usd(cost)
         return headers

@@ -53,6 +53,7 @@ from pydantic import (
 from gateway.errors import ConfigError
 from gateway.fleet_settings import CanarySettings, FleetSettings, QuotaSettings
 from gateway.networks import is_loopback, is_own_network
+from gateway.rates import RateRule, RedisSettings
 from gateway.setting_parts import BudgetSettings, CurrencySettings, PriceSettings, PriceVersions, Slug
 from router_policies.errors import did_you_mean
 from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
@@ -231,6 +232,8 @@ class LimitSettings(Part):
     max_body_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
     body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     max_in_flight: Annotated[int, Field(ge=1)] = 4096  # in the whole process; more are told to come again
+    rates: tuple[RateRule, ...] = ()
+    redis: RedisSettings | None = None  # None: each process counts for itself
 
 
 class TelemetrySettings(Part):
@@ -349,16 +352,18 @@ class _Loader(yaml.SafeLoader):
 
 
 def _fill_secrets(document: dict[str, Any], environment: Mapping[str, str] | None) -> Iterator[str]:
-    """Puts each backend's key beside its `api_key_env`; yields what is wrong with one."""
-    for name, backend in _mappings(document, "backends"):
-        if backend.pop("api_key", None) is not None:
-            yield f"backends.{name}.api_key: secrets do not belong in this file; use api_key_env"
-        variable = backend.get("api_key_env")
+    """Puts each secret beside the name of its variable; yields what is wrong with one."""
+    parts = [(f"backends.{name}", part, "api_key") for name, part in _mappings(document, "backends")]
+    parts += [(f"limits.{name}", part, "url") for name, part in _mappings(document, "limits")]
+    for path, part, key in parts:
+        if part.pop(key, None) is not None:
+            yield f"{path}.{key}: secrets do not belong in this file; use {key}_env"
+        variable = part.get(f"{key}_env")
         if environment is not None and isinstance(variable, str) and variable:
-            backend["api_key"] = SecretStr(environment.get(variable, ""))
+            part[key] = SecretStr(environment.get(variable, ""))
             problem = _variable_problem(variable, environment)
             if problem:
-                yield f"backends.{name}.api_key_env: {problem}"
+                yield f"{path}.{key}_env: {problem}"
 
 
 def _variable_problem(variable: str, environment: Mapping[str, str]) -> str:
@@ -437,6 +442,8 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "privacy": PrivacySettings,
     "recogniser": RecogniserSettings,
     "limits": LimitSettings,
+    "rates": RateRule,
+    "redis": RedisSettings,
     "telemetry": TelemetrySettings,
     "fleet": FleetSettings,
     "canary": CanarySettings,

@@ -4,6 +4,7 @@ from enum import IntFlag, StrEnum
 
 import msgspec
 
+from gateway.rates import Rates
 from router_policies.types import ErrorClass, Facts, PrivacyClass
 
 
@@ -19,6 +20,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None = None  # it may ask for; * at the end stands for any end; None: all
     routes: frozenset[str] | None = None  # its requests may take; None: all
     role: str = ""  # below /admin, see gateway.control.records.Role
+    limits: Rates | None = None  # its own, in place of the configuration's
+    team_limits: Rates | None = None  # its team's, in place of the configuration's
 
 
 class Place(msgspec.Struct, frozen=True):

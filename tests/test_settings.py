@@ -218,6 +218,26 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"limits": {"max_in_flight": 0}},
         "limits.max_in_flight: Input should be greater than or equal to 1",
     ),
+    "a limit for nobody": (
+        {"limits": {"rates": [{"requests_per_minute": 1}]}},
+        "limits.rates[0]: Value error, give exactly one of key, team and route",
+    ),
+    "a limit of nothing": (
+        {"limits": {"rates": [{"key": "*"}]}},
+        "limits.rates[0]: Value error, limits nothing",
+    ),
+    "a misspelt limit": (
+        {"limits": {"rates": [{"key": "*", "request_per_minute": 1}]}},
+        'limits.rates[0].request_per_minute: unknown key, did you mean "requests_per_minute"?',
+    ),
+    "no rule for an outage": (
+        {"limits": {"redis": {"url_env": "RENTED_KEY"}}},
+        "limits.redis.unreachable: Field required",
+    ),
+    "a password in the file": (
+        {"limits": {"redis": {"url_env": "RENTED_KEY", "unreachable": "refuse", "url": "redis://:s@h"}}},
+        "limits.redis.url: secrets do not belong in this file; use url_env",
+    ),
     "no models": (
         {"backends__rented__models": []},
         "backends.rented.models: Value error, should not be empty",

@@ -172,6 +172,7 @@ def _of_file(key: KeySettings) -> dict[str, Any]:
         role=Role.OWNER if key.admin else None,
         privacy_floor=key.privacy_floor.label if key.privacy_floor is not None else None,
         may_lower_privacy=key.may_lower_privacy,
+        limits=None,
     )
     about = {"id": key.id, "tags": key.tags, "origin": "file", "prefix": None}
     return terms.model_dump(mode="json") | about | {"version": 0, "created_at": 0, "changed_at": 0}

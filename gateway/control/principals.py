@@ -79,6 +79,8 @@ def _of_key(id: str, key: Key, state: ControlState, settings: Settings) -> Princ
         models=None if key.models is None else frozenset(key.models),
         routes=None if key.routes is None else frozenset(key.routes),
         role=key.role.value if key.role else "",
+        limits=key.limits.rates if key.limits else None,
+        team_limits=team.limits.rates if team.limits else None,
     )
 
 

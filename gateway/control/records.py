@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
+from gateway.rates import RateLimits
 from gateway.setting_parts import known_time_zone
 from router_policies.names import SLUG
 
@@ -55,6 +56,9 @@ class Team(Record):
     name: Line = ""
     privacy_floor: Label | None = Field(None, description="What its keys ask has at least this class.")
     tags: Tags = Field((), description="On every request of its keys.")
+    limits: RateLimits | None = Field(
+        None, description="Rate limits, in place of what the configuration says of its like."
+    )
     disabled: bool = Field(False, description="None of its keys is admitted.")
 
 
@@ -86,6 +90,9 @@ class KeyTerms(Record):
         False, description="It may ask for a class below the floors, never below what is found."
     )
     tags: Tags = ()
+    limits: RateLimits | None = Field(
+        None, description="Rate limits, in place of what the configuration says of its like."
+    )
     disabled: bool = False
 
 

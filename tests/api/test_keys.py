@@ -177,3 +177,15 @@ def test_a_large_body(admin: Admin) -> None:
     """More than 8 MiB is refused before it is read."""
     answer = admin("POST", "/teams", {"id": "x", "name": "x" * 9_000_000})
     assert answer.status_code == 413
+
+
+def test_limits_of_a_key_and_of_its_team(admin: Admin) -> None:
+    """They hold as soon as they are made, and are gone when they are taken away."""
+    secret = new_key(admin, limits={"requests_per_minute": 2})
+    assert [admin.ask(secret).status_code for _ in range(3)] == [200, 200, 429]
+    admin("PUT", "/keys/app", {"team": "search"})
+    assert admin.ask(secret).status_code == 200
+    admin("PUT", "/teams/search", {"limits": {"tokens_per_minute": 1}})
+    assert code_of(admin.ask(secret)) == "rate_limit_exceeded"
+    refused = admin("PUT", "/keys/app", {"team": "search", "limits": {"requests": 2}})
+    assert refused.status_code == 400

@@ -46,6 +46,7 @@ ALLOWED = {
     "gateway/privacy/recogniser/process.py": "a socket pair between the gateway and its recogniser's process",
     "gateway/privacy/recogniser/worker.py": "the other end of that pair",
     "gateway/privacy/recogniser/engines.py": "loads the library that is configured, in that process",
+    "gateway/limits/redis.py": "counts for rate limits: names of keys, teams and routes, and numbers",
     "gateway/demo/parts.py": "the demonstration speaks to its own gateway",
     "gateway/demo/children.py": "finds a free port",
     "adapters/replica.py": "stands alone; the gateway hands it a client of the door's (fleet.py)",
