@@ -27,7 +27,10 @@ BETWEEN = "\n\n"
 
 # Keys under which the texts of a conversation stand: chat and completions, Responses, embeddings.
 _TURN_KEYS = frozenset({"content", "text", "input", "prompt", "output", "refusal"})
-_EDGE = 256  # characters on either side: half of an identifier is not longer, nor is it in most disguises
+# Characters on either side of an edge, and on to the end of the word there: half of an identifier is not
+# longer, and what is encoded is one word.
+_EDGE = 128
+_LONGEST = 2048
 OTHER = "other"  # a part of a kind that we do not know, or that passes content on
 _MEDIA = ("image", "audio", "video", "file")
 ATTACHMENTS = (*_MEDIA, OTHER)
@@ -92,11 +95,12 @@ class Content(msgspec.Struct, frozen=True):
             start, end = place.start - starts[number], place.end - starts[number]
             if place.text == 2:
                 before, after = self.edges[number]
-                cut, whole = min(_EDGE, len(self.strings[before])), len(self.strings[before])
+                shift = _tail(self.strings[before])
+                cut = len(self.strings[before]) - shift
                 if start < cut < end:
                     yield None
                     continue
-                string, shift = (before, whole - cut) if end <= cut else (after, -cut)
+                string, shift = (before, shift) if end <= cut else (after, -cut)
                 start, end = start + shift, end + shift
             else:
                 string = self.turns[number] if place.text else number
@@ -106,7 +110,8 @@ class Content(msgspec.Struct, frozen=True):
         return "".join([self.strings[place] for place in self.turns])
 
     def _edges(self) -> list[str]:
-        return [self.strings[before][-_EDGE:] + self.strings[after][:_EDGE] for before, after in self.edges]
+        pairs = ((self.strings[before], self.strings[after]) for before, after in self.edges)
+        return [before[_tail(before) :] + after[: _head(after)] for before, after in pairs]
 
 
 def read(body: object) -> Content:
@@ -144,6 +149,21 @@ def _edges(turns: list[int], speakers: list[tuple[int, object]]) -> Iterator[tup
         if role in last and last[role] + 1 != first:
             yield turns[last[role]], turns[first]
         last[role] = end - 1
+
+
+def _tail(text: str) -> int:
+    """Where the end of `text` begins that an identifier may reach over."""
+    start, least = len(text) - _EDGE, len(text) - _LONGEST
+    if start <= 0:
+        return 0
+    least = max(least, 0)
+    return max(text.rfind(" ", least, start), text.rfind("\n", least, start), least - 1) + 1
+
+
+def _head(text: str) -> int:
+    """Where the beginning of `text` ends that an identifier may reach over."""
+    blanks = (text.find(" ", _EDGE, _LONGEST), text.find("\n", _EDGE, _LONGEST))
+    return min((blank for blank in blanks if blank >= 0), default=min(len(text), _LONGEST))
 
 
 def _has_token_ids(value: object) -> bool:

@@ -112,10 +112,18 @@ def test_texts_are_masked_down_to_nothing(contents: list[str]) -> None:
         assert not any(secret in sent for secret in (CARD, EMAIL, "123-45-6789"))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=3, max_size=7))
-def test_a_conversation_is_masked_where_its_values_stand(said: list[tuple[str, str]]) -> None:
+roles = st.sampled_from(["system", "user", "assistant"])
+paddings = st.sampled_from(["", "and so on " * 15, "long" * 100])
+
+
+@given(st.lists(st.tuples(roles, paddings, texts, paddings), min_size=3, max_size=7))
+def test_a_conversation_is_masked_where_its_values_stand(said: list[tuple[str, str, str, str]]) -> None:
     """A value near the edge of a message is read twice, and masked in the message that holds it."""
-    body = {"messages": [{"role": role, "content": f"\n\n{text}\n\n"} for role, text in said]}
+    body = {
+        "messages": [
+            {"role": role, "content": f"{before}\n\n{text}\n\n{after}"} for role, before, text, after in said
+        ]
+    }
     found, made = asyncio.run(found_and_masked(body))
     assert (made is None) == (not found.places)
     if made is not None:
