@@ -53,7 +53,7 @@ def with_reference(pairs: Sequence[Pair], model: Any, reader: Reader) -> list[Pa
 
 def leads(pairs: Sequence[Pair], reader: Reader) -> list[float]:
     """log p(better) - log p(worse) of each pair, in nats."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return [lead for part in micro_batches(pairs, MICRO_TOKENS) for lead in _lead(part, reader).tolist()]
 
 

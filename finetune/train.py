@@ -141,7 +141,9 @@ def run(job: Job, emit: Emit) -> Finished:
             licence=job.licence,
         )
     Keeper(bench.run, 0).clear()
-    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=announced.trained_tokens)
+    # Fewer than announced where the training stopped early.
+    tokens = announced.trained_tokens * outcome.steps // announced.steps
+    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=tokens)
 
 
 def read(job: Job) -> Rows:
