@@ -6,13 +6,13 @@ problems, each with its 1-based line number, JSON path and cause.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from finetune.row_rules import is_trained, row_faults
+from finetune.row_rules import OUTPUTS, Fault, completed, is_trained, preference_faults, row_faults
 
 MINIMUM_ROWS = 10
 MAXIMUM_FILE_BYTES = 512 * 1024 * 1024
@@ -65,51 +65,109 @@ class Row(msgspec.Struct, frozen=True):
         return max(at for at, message in enumerate(self.messages) if is_trained(message))
 
 
+class PreferenceRow(msgspec.Struct, frozen=True):
+    """A valid row for DPO: the same prompt with the better and with the worse answer."""
+
+    line: int
+    id: str
+    preferred: Row
+    rejected: Row
+
+
+AnyRow = TypeVar("AnyRow", Row, PreferenceRow)
+Check = Callable[[int, bytes], AnyRow | list[Problem]]
+
+
 def read_rows(path: Path, minimum: int = MINIMUM_ROWS) -> tuple[Row, ...]:
     """All rows of a file, in its order. InvalidDataset if anything is wrong, OSError if it cannot be read."""
+    return _read(path, check_line, minimum)
+
+
+def read_preferences(path: Path, minimum: int = MINIMUM_ROWS) -> tuple[PreferenceRow, ...]:
+    """The same for a file of preferences."""
+    return _read(path, check_preference, minimum)
+
+
+def check_file(path: Path, check: Check[Any], minimum: int = MINIMUM_ROWS) -> Iterator[Problem]:
+    """Everything that is wrong with a file, without ever holding its rows. Raises OSError."""
     if path.stat().st_size > MAXIMUM_FILE_BYTES:
-        limit = MAXIMUM_FILE_BYTES // 2**20
-        raise InvalidDataset((Problem(0, "$", f"The file is larger than {limit} MiB"),))
-    rows: list[Row] = []
-    problems: list[Problem] = []
+        yield Problem(0, "$", f"The file is larger than {MAXIMUM_FILE_BYTES // 2**20} MiB")
+        return
     lines = 0
     for number, line in _lines(path):
         lines += 1
-        outcome = check_line(number, line)
-        if isinstance(outcome, Row):
-            rows.append(outcome)
-        else:
-            problems += outcome
+        outcome = check(number, line)
+        if isinstance(outcome, list):
+            yield from outcome
     if lines < minimum:
-        cause = f"Training file has {lines} example(s), but must have at least {minimum} examples"
-        problems.append(Problem(0, "$", cause))
-    if problems:
-        raise InvalidDataset(tuple(problems))
+        yield too_few(lines, minimum)
+
+
+def too_few(lines: int, minimum: int) -> Problem:
+    """In OpenAI's words."""
+    return Problem(0, "$", f"Training file has {lines} example(s), but must have at least {minimum} examples")
+
+
+def _read(path: Path, check: Check[AnyRow], minimum: int) -> tuple[AnyRow, ...]:
+    rows: list[AnyRow] = []
+
+    def kept(number: int, line: bytes) -> AnyRow | list[Problem]:
+        outcome = check(number, line)
+        if not isinstance(outcome, list):
+            rows.append(outcome)
+        return outcome
+
+    if problems := tuple(check_file(path, kept, minimum)):
+        raise InvalidDataset(problems)
     return tuple(rows)
 
 
 def check_line(number: int, line: bytes) -> Row | list[Problem]:
     """One line of the file without its line end: the row, or its problems."""
-    if len(line) > MAXIMUM_LINE_BYTES:
-        return [Problem(number, "$", f"the line is longer than {MAXIMUM_LINE_BYTES:,} bytes")]
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        return [Problem(number, "$", f"not UTF-8 at byte {error.start + 1}")]
-    if not text.strip():
-        return [Problem(number, "$", "the line is blank")]
-    try:
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        return [Problem(number, "$", f"not JSON at column {error.colno}: {error.msg}")]
-    except ValueError as error:  # from the two hooks, or a number with thousands of digits
-        return [Problem(number, "$", f"not JSON: {error}")]
-    except RecursionError:
-        return [Problem(number, "$", "nested too deeply")]
-    problems = [Problem(number, fault.path, fault.cause) for fault in row_faults(value)]
-    if not problems and not _is_encodable(text, value):
-        problems.append(Problem(number, "$", "a string holds half of a surrogate pair"))
+    value, problems = _decoded(number, line, row_faults)
     return problems or _to_row(number, value)
+
+
+def check_preference(number: int, line: bytes) -> PreferenceRow | list[Problem]:
+    """The same for a line of preferences."""
+    value, problems = _decoded(number, line, preference_faults)
+    if problems:
+        return problems
+    preferred, rejected = (_to_row(number, completed(value["input"], value[output])) for output in OUTPUTS)
+    return PreferenceRow(number, _id(value), preferred, rejected)
+
+
+def _decoded(
+    number: int, line: bytes, faults: Callable[[object], Iterable[Fault]]
+) -> tuple[Any, list[Problem]]:
+    """The value of a line, and its problems: then the value may be anything."""
+    try:
+        value, problem = _value(line)
+    except UnicodeDecodeError as error:
+        return None, [Problem(number, "$", f"not UTF-8 at byte {error.start + 1}")]
+    if problem:
+        return None, [Problem(number, "$", problem)]
+    problems = [Problem(number, fault.path, fault.cause) for fault in faults(value)]
+    if not problems and not _is_encodable(line, value):
+        problems.append(Problem(number, "$", "a string holds half of a surrogate pair"))
+    return value, problems
+
+
+def _value(line: bytes) -> tuple[Any, str]:
+    """The JSON value of a line, and why there is none. Raises UnicodeDecodeError."""
+    if len(line) > MAXIMUM_LINE_BYTES:
+        return None, f"the line is longer than {MAXIMUM_LINE_BYTES:,} bytes"
+    text = line.decode()
+    if not text.strip():
+        return None, "the line is blank"
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant), ""
+    except json.JSONDecodeError as error:
+        return None, f"not JSON at column {error.colno}: {error.msg}"
+    except ValueError as error:  # from the two hooks, or a number with thousands of digits
+        return None, f"not JSON: {error}"
+    except RecursionError:
+        return None, "nested too deeply"
 
 
 def canonical_json(value: object) -> bytes:
@@ -121,10 +179,14 @@ def _to_row(number: int, value: dict[str, Any]) -> Row:
     tools = value.get("tools")
     return Row(
         line=number,
-        id=hashlib.sha256(canonical_json(value)).hexdigest(),
+        id=_id(value),
         messages=tuple(_for_template(message) for message in value["messages"]),
         tools=tuple(tools) if tools else None,
     )
+
+
+def _id(value: object) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def _for_template(message: dict[str, Any]) -> dict[str, Any]:
@@ -172,9 +234,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _is_encodable(text: str, value: object) -> bool:
+def _is_encodable(line: bytes, value: object) -> bool:
     """Whether all strings are Unicode; JSON's escapes can spell lone surrogates, which UTF-8 cannot hold."""
-    if "\\u" not in text:
+    if b"\\u" not in line:
         return True
     try:
         canonical_json(value)

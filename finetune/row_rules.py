@@ -1,14 +1,19 @@
 """The rules for one row of an OpenAI fine-tuning file, and every way in which a row breaks them.
 
-A row is `{"messages": [...], "tools": [...], "parallel_tool_calls": bool}`. A rule never stops at the first
-fault: it yields `Fault(path, cause)` for each, with the JSON path from the row's root.
+A row is `{"messages": [...], "tools": [...], "parallel_tool_calls": bool}`. For DPO that, without its last
+answer, is the `input` of `{"input": {...}, "preferred_output": [answer], "non_preferred_output": [answer]}`.
+A rule never stops at the first fault: it yields `Fault(path, cause)` for each, with the JSON path from the
+row's root.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 ROW_KEYS = {"messages", "tools", "parallel_tool_calls"}
+OUTPUTS = ("preferred_output", "non_preferred_output")
+PREFERENCE_KEYS = {"input", *OUTPUTS}
 MESSAGE_KEYS = {
     "system": {"role", "content", "name"},
     "developer": {"role", "content", "name"},
@@ -44,6 +49,57 @@ def row_faults(row: object) -> Iterator[Fault]:
     for index, message in enumerate(messages):
         yield from _message_faults(message, f"$.messages[{index}]", offered)
     yield from _order_faults(messages)
+
+
+def preference_faults(row: object) -> Iterator[Fault]:
+    """Everything that is wrong with one decoded row of preferences (DPO)."""
+    if not isinstance(row, dict):
+        yield Fault("$", f"a row is a JSON object, this is {_kind(row)}")
+        return
+    for key in sorted(row.keys() - PREFERENCE_KEYS):
+        yield Fault(f"$.{key}", f"unknown key; a row of preferences has {_listed(PREFERENCE_KEYS)}")
+    asked = row.get("input")
+    if not isinstance(asked, dict):
+        yield Fault("$.input", f"must be an object with messages, is {_kind(asked)}")
+        return
+    unfit = [fault for output in OUTPUTS for fault in _output_faults(row.get(output), f"$.{output}")]
+    if unfit or not isinstance(asked.get("messages"), list):
+        yield from unfit
+        if not isinstance(asked.get("messages"), list):
+            yield Fault("$.input.messages", "must be a list of at least one message")
+        return
+    seen = set()
+    for output in OUTPUTS:
+        for fault in _completed_faults(asked, row[output], output):
+            if fault not in seen:
+                yield fault
+            seen.add(fault)
+    if row[OUTPUTS[0]] == row[OUTPUTS[1]]:
+        yield Fault(f"$.{OUTPUTS[1]}", "is the same as preferred_output: nothing can be learned from it")
+
+
+def completed(asked: dict[str, Any], answer: list[Any]) -> dict[str, Any]:
+    """The chat row that `input` and one of the outputs make."""
+    return {**asked, "messages": [*asked["messages"], *answer]}
+
+
+def _output_faults(output: object, path: str) -> Iterator[Fault]:
+    if not isinstance(output, list) or len(output) != 1:
+        yield Fault(path, "must be a list of exactly one assistant message")
+    elif not isinstance(output[0], dict) or output[0].get("role") != "assistant":
+        yield Fault(f"{path}[0].role", 'must be "assistant"')
+
+
+def _completed_faults(asked: dict[str, Any], answer: list[Any], output: str) -> Iterator[Fault]:
+    """The faults of the chat row that an output makes, by their places in the row of preferences."""
+    prompt = len(asked["messages"])
+    for fault in row_faults(completed(asked, answer)):
+        found = re.match(r"\$\.messages\[(\d+)\](.*)", fault.path)
+        at = int(found[1]) - prompt if found else -1
+        if found and at >= 0:
+            yield Fault(f"$.{output}[{at}]{found[2]}", fault.cause)
+        else:
+            yield Fault(f"$.input{fault.path[1:]}", fault.cause)
 
 
 def tool_names(row: dict[str, Any]) -> set[str]:
