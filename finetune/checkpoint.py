@@ -46,9 +46,9 @@ class Keeper:
         self._seconds = seconds
         self._last = time.monotonic()
 
-    def keep(self, weights: dict[str, torch.Tensor], optimizer: Any, kept: Kept) -> None:
-        """Write a checkpoint if one is due. OSError if the disk is full."""
-        if time.monotonic() - self._last < self._seconds:
+    def keep(self, weights: dict[str, torch.Tensor], optimizer: Any, kept: Kept, last: bool = False) -> None:
+        """Write a checkpoint if one is due, or this is the last. OSError if the disk is full."""
+        if time.monotonic() - self._last < self._seconds and not last:
             return
         tensors = {f"weight.{name}": weight.detach() for name, weight in weights.items()}
         for name, weight in weights.items():

@@ -14,11 +14,11 @@ import msgspec
 import torch
 from accelerate import Accelerator
 
+from finetune.dataset import PreferenceRow
 from finetune.encode import Example, encode_rows
 from finetune.forward import Reader
 from finetune.job import Hyperparameters
 from finetune.loop import MICRO_TOKENS, grouped, micro_batches
-from finetune.preferences import PreferenceRow
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -39,7 +39,15 @@ def encode_pairs(
     """Encode all rows. InvalidDataset as `encode_rows` raises it."""
     preferred = encode_rows([row.preferred for row in rows], tokenizer, stops, longest)
     rejected = encode_rows([row.rejected for row in rows], tokenizer, stops, longest)
-    return tuple(Pair(better, worse) for better, worse in zip(preferred, rejected, strict=True))
+    return tuple(
+        Pair(_last_only(better), _last_only(worse)) for better, worse in zip(preferred, rejected, strict=True)
+    )
+
+
+def _last_only(example: Example) -> Example:
+    """What came before is the same on both sides: only the last answer counts."""
+    learned = tuple(at >= example.prompt for at in range(example.length))
+    return Example(example.ids, learned, example.prompt)
 
 
 def with_reference(pairs: Sequence[Pair], model: Any, reader: Reader) -> list[Pair]:
@@ -53,7 +61,7 @@ def with_reference(pairs: Sequence[Pair], model: Any, reader: Reader) -> list[Pa
 
 def leads(pairs: Sequence[Pair], reader: Reader) -> list[float]:
     """log p(better) - log p(worse) of each pair, in nats."""
-    with torch.inference_mode():
+    with torch.no_grad():
         return [lead for part in micro_batches(pairs, MICRO_TOKENS) for lead in _lead(part, reader).tolist()]
 
 

@@ -89,7 +89,7 @@ def exact_hits(reader: Reader, examples: Sequence[Example], tokens: int) -> list
     order = sorted(range(len(examples)), key=lambda at: len(examples[at].ids))
     width = max(len(example.ids) for example in examples)
     size = max(1, tokens // width)
-    with torch.inference_mode():
+    with torch.no_grad():
         for first in range(0, len(order), size):
             some = order[first : first + size]
             logits, targets = reader.logits([examples[at] for at in some])

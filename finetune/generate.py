@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import GenerationConfig
 
 from adapters.manifest import Probe
 from finetune.dataset import Row
 from finetune.encode import Example
 
-BATCH_TOKENS = 16384  # of prompts answered at once, padding counted
+BATCH_TOKENS = 4096  # of prompts answered at once, padding counted: evaluation must not need more than training
 PROBES = 6
 CANDIDATES = 24  # held-out rows among which probes are chosen
 ALLOWANCE = 8  # tokens that an answer may run over the longest expected one before it is cut off
@@ -33,20 +34,37 @@ def greedy_answers(
         do_sample=False, max_new_tokens=longest, eos_token_id=sorted(stops), pad_token_id=pad
     )
     answers: dict[int, Answer] = {}
-    by_length = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
+    waiting = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     size = max(1, BATCH_TOKENS // (max(map(len, prompts)) + longest))
-    for first in range(0, len(by_length), size):
-        batch = by_length[first : first + size]
+    while waiting:
+        batch = waiting[:size]
         width = max(len(prompts[at]) for at in batch)
         rows = [[pad] * (width - len(prompts[at])) + list(prompts[at]) for at in batch]
         masks = [[0] * (width - len(prompts[at])) + [1] * len(prompts[at]) for at in batch]
-        output = model.generate(
-            input_ids=torch.tensor(rows, device=model.device),
-            attention_mask=torch.tensor(masks, device=model.device),
-        )
+        output = _generated(model, rows, masks)
+        if output is None and size == 1:
+            raise MemoryError(f"not enough memory to answer one prompt of {width} tokens")
+        if output is None:
+            size = max(1, len(batch) // 2)
+            continue
+        waiting = waiting[len(batch) :]
         for at, ids in zip(batch, output[:, width:].tolist(), strict=True):
             answers[at] = _answer(ids, tokenizer, stops)
     return [answers[at] for at in range(len(prompts))]
+
+
+def _generated(model: Any, rows: list[list[int]], masks: list[list[int]]) -> Any | None:
+    """Prompts with their continuations, or None where memory ran out, which must not lose a training."""
+    try:
+        return model.generate(
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(masks, device=model.device),
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            raise
+    clear_device_cache(garbage_collection=True)
+    return None
 
 
 def token_logprobs(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from adapters.manifest import MANIFEST_FILE, Evaluation, Manifest, Metric, Probe
-from finetune.dataset import InvalidDataset, Row
+from finetune.dataset import InvalidDataset, PreferenceRow, Row
 from finetune.dpo import Pair, encode_pairs, leads
 from finetune.encode import Example, encode_rows
 from finetune.forward import Reader, exact_hits
@@ -21,7 +21,6 @@ from finetune.gate import Rivals, evaluate
 from finetune.generate import ALLOWANCE, Answer, greedy_answers, make_probes
 from finetune.loop import MICRO_TOKENS
 from finetune.model import longest_row, stop_tokens
-from finetune.preferences import PreferenceRow
 from finetune.score import metric_of, scores
 
 SHOTS = 8  # training rows before a question

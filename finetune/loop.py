@@ -114,7 +114,8 @@ def optimize(
                 valid_score=score,
             )
         )
-        keeper.keep(weights, optimizer, kept)
+        # What comes after the last step can run out of memory or be killed too.
+        keeper.keep(weights, optimizer, kept, last=kept.step == total or kept.waited >= PATIENCE)
     with torch.no_grad():
         for name, best in kept.best.items():
             weights[name].copy_(best)

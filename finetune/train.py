@@ -35,7 +35,7 @@ from transformers import AutoTokenizer
 from adapters.manifest import BaseRevision, DatasetLineage, TrainingRun, combined_digest, digest_file
 from finetune.base import BaseNotFound, describe_base, find_base
 from finetune.checkpoint import Keeper
-from finetune.dataset import MINIMUM_ROWS, InvalidDataset, Row, read_rows
+from finetune.dataset import MINIMUM_ROWS, InvalidDataset, PreferenceRow, Row, read_preferences, read_rows
 from finetune.dpo import Preferences, encode_pairs, pair_batches, with_reference
 from finetune.encode import encode_rows
 from finetune.forward import Reader
@@ -66,7 +66,6 @@ from finetune.model import (
     stop_tokens,
     with_lora,
 )
-from finetune.preferences import PreferenceRow, read_preferences
 from finetune.publish import normalise_config, publish, versions
 from finetune.record import Recorder
 from finetune.split import Split, given_split, split_rows
@@ -141,7 +140,9 @@ def run(job: Job, emit: Emit) -> Finished:
             licence=job.licence,
         )
     Keeper(bench.run, 0).clear()
-    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=announced.trained_tokens)
+    # Fewer than announced where the training stopped early.
+    tokens = announced.trained_tokens * outcome.steps // announced.steps
+    return Finished(manifest=manifest, passed=evaluation.passed, trained_tokens=tokens)
 
 
 def read(job: Job) -> Rows:

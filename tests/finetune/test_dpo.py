@@ -1,6 +1,5 @@
-"""Preference rows: what is read, what is refused and where, and that training turns the preference."""
+"""Direct preference optimization: the loss is the paper's, and training turns the preference."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoTokenizer
 
-from finetune.dataset import InvalidDataset
-from finetune.dpo import Pair, Preferences, leads, with_reference
+from finetune.dataset import read_preferences
+from finetune.dpo import Pair, Preferences, encode_pairs, leads, with_reference
 from finetune.encode import Example
 from finetune.forward import Reader
-from finetune.job import Job, Step
+from finetune.job import BUNDLED_BASES, Job, Step
 from finetune.launch import run
-from finetune.preferences import PreferenceRow, check_preference, read_preferences
 from tests.finetune.tiny import tiny_model, tiny_rows
 
 
@@ -34,50 +33,20 @@ def pairs_of(rows: list[Example]) -> list[Pair]:
     return [Pair(one, other) for one, other in zip(rows, worse, strict=True)]
 
 
-def test_rows_are_read_as_two_supervised_rows(write_rows: Callable[..., Path]) -> None:
-    """Both sides have the same prompt, and only the last answer of each is learned."""
+def test_only_the_last_answers_count(write_rows: Callable[..., Path]) -> None:
+    """An earlier answer is prompt on both sides, and it is the same prompt."""
     history = [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "earlier"},
+        {"role": "user", "content": "second"},
     ]
     rows = read_preferences(write_rows(preference("x", input={"messages": history})), minimum=1)
-    (row,) = rows
-    assert row.preferred.prompt == row.rejected.prompt
-    assert len(row.preferred.prompt) == 3
-    assert (row.preferred.answer["content"], row.rejected.answer["content"]) == ("yes", "no")
-
-
-@pytest.mark.parametrize(
-    ("row", "path"),
-    [
-        (preference("x", extra=1), "$.extra"),
-        (preference("x", input={}), "$.input"),
-        (preference("x", preferred_output=[]), "$.preferred_output"),
-        (preference("x", non_preferred_output=[{"role": "user", "content": "n"}]), "$.non_preferred_output"),
-        (
-            preference("x", preferred_output=[{"role": "assistant", "content": 3}]),
-            "$.preferred_output[0].content",
-        ),
-        (preference("x", input={"messages": [{"role": "bot"}]}), "$.input.messages[0].role"),
-        (preference("x", worse="yes"), "$.non_preferred_output"),
-        ([1], "$"),
-    ],
-)
-def test_faults_are_named_where_they_stand(row: Any, path: str) -> None:
-    """Paths are those of the preference row, not of the rows that it is taken apart into."""
-    problems = check_preference(7, json.dumps(row).encode())
-    assert not isinstance(problems, PreferenceRow)
-    assert [problem.line for problem in problems] == [7] * len(problems)
-    assert path in [problem.path for problem in problems]
-
-
-def test_what_is_not_json_is_said(write_rows: Callable[..., Path]) -> None:
-    """The line is named, and so is a file that is too short."""
-    with pytest.raises(InvalidDataset) as caught:
-        read_preferences(write_rows(preference("x"), b"{"))
-    assert "line 2: $: not JSON" in str(caught.value)
-    assert "at least 10 examples" in str(caught.value)
+    tokenizer = AutoTokenizer.from_pretrained(BUNDLED_BASES / "sluice-4m")
+    (pair,) = encode_pairs(rows, tokenizer, frozenset({tokenizer.eos_token_id}), 1024)
+    assert pair.preferred.prompt_ids == pair.rejected.prompt_ids
+    for side, text in ((pair.preferred, "yes<|end|>"), (pair.rejected, "no<|end|>")):
+        told = [token for token, learned in zip(side.ids, side.learned, strict=True) if learned]
+        assert tokenizer.decode(told) == text
 
 
 def test_the_loss_is_that_of_the_paper() -> None:
