@@ -264,7 +264,11 @@ def build_app(
         return ledger.store.standings(ledger.purse.covering.budgets, time.time_ns())
 
     api.include_router(models_router(any_key(keys), served, cards))
-    api.include_router(files.files_router(any_key(keys), tuning.files, tuning.jobs))
+    api.include_router(
+        files.files_router(
+            any_key(keys), tuning.files, tuning.jobs, most_bytes=int(settings.finetune.team_gib * 2**30)
+        )
+    )
     api.include_router(
         fine_tuning_router(any_key(keys), tuning.jobs, tuning.files, base=tuning.base, aliases=served)
     )

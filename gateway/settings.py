@@ -248,6 +248,7 @@ class FinetuneSettings(Part):
 
     base: str = ""  # what to train on: a bundled base, a folder, a hub's name; empty: the served name
     worker: StrictBool = False  # `serve` trains too; without it `headgate worker` does
+    team_gib: Annotated[float, Field(gt=0)] = 20.0  # of files that a team may keep
 
 
 class Settings(Part):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, true
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, true
 
 from finetune.jobs.errors import UnknownCursor, UnknownFile
 from finetune.jobs.records import Owner, StoredFile
@@ -115,6 +115,12 @@ class FileStore:
         with self._reading() as connection:
             rows = connection.execute(query.order_by(*order).limit(limit + 1)).all()
         return [_stored(row) for row in rows[:limit]], len(rows) > limit
+
+    def kept(self, team: str) -> int:
+        """Bytes of all files of a team."""
+        total = select(func.coalesce(func.sum(FILE.c.bytes), 0)).where(FILE.c.team == team, _alive())
+        with self._reading() as connection:
+            return int(connection.execute(total).scalar_one())
 
     def delete(self, id: str, owner: Owner) -> None:
         """Raises UnknownFile. Whoever is reading its bytes reads on."""

@@ -15,7 +15,8 @@ class Holding:
     """Renews `lease` every `beat_s` until left; then lets it go.
 
     It is lost when somebody has changed the job's status, when another worker has taken the job over, and
-    when it could not be renewed for `lease_s`: by then another may think this worker dead.
+    when it could not be renewed for half of `lease_s`: the other half is for the work to stop in, before
+    another takes this worker for dead.
     """
 
     def __init__(self, jobs: JobStore, lease: Lease, *, lease_s: float, beat_s: float) -> None:
@@ -72,7 +73,7 @@ class Holding:
             try:
                 alive = self._jobs.renew(self.lease)
             except Exception as error:  # noqa: BLE001 - whatever the database raises, the lease goes on
-                alive = asked - renewed < self._lease_s - self._beat_s
+                alive = asked - renewed < self._lease_s / 2
                 log.warning("job %s: its lease could not be renewed: %s", self.lease.job.id, error)
             else:
                 renewed = asked

@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from finetune.dataset import MAXIMUM_FILE_BYTES
 from finetune.jobs.errors import FileInUse, JobsError, UnknownCursor, UnknownFile, UnknownJob, WrongStatus
 from finetune.jobs.files import FINE_TUNE, NS, FileStore
 from finetune.jobs.records import Owner, StoredFile
 from finetune.jobs.store import JobStore
 from gateway.api.errors import render
 from gateway.api.uploads import receive
-from gateway.errors import ApiError, BadRequest, NotFound
+from gateway.errors import ApiError, BadRequest, NotFound, TooLarge
 from gateway.types import Principal
 
+_FULL = "Your team keeps as many bytes of files as it may: delete some that no job needs."
 SHORTEST_S, LONGEST_S = 3_600, 2_592_000  # of expires_after[seconds]
 
 
@@ -24,15 +26,26 @@ def owner_of(principal: Principal) -> Owner:
     return Owner(principal.team, principal.project, principal.key_id)
 
 
-def files_router(admit: Callable[[Request], Principal], files: FileStore, jobs: JobStore) -> APIRouter:
+def files_router(
+    admit: Callable[[Request], Principal], files: FileStore, jobs: JobStore, *, most_bytes: int
+) -> APIRouter:
+    """`most_bytes`: of files that a team may keep."""
     router = APIRouter(prefix="/v1/files", tags=["files"])
     Client = Annotated[Principal, Depends(admit)]
 
     @router.post("", openapi_extra=_FORM)
     async def upload(request: Request, client: Client) -> dict[str, Any]:
         """Upload JSON Lines to train on: up to 512 MiB, purpose `fine-tune`."""
+        left = most_bytes - await asyncio.to_thread(files.kept, client.team)
+        if left <= 0:
+            raise TooLarge(_FULL, status=403, code="file_quota_exceeded")
         with await asyncio.to_thread(files.incoming) as incoming:
-            form = await receive(request.headers.get("content-type", ""), request.stream(), incoming)
+            form = await receive(
+                request.headers.get("content-type", ""),
+                request.stream(),
+                incoming,
+                min(left, MAXIMUM_FILE_BYTES),
+            )
             if form.filename is None:
                 raise BadRequest("'file' is a required property", param="file")
             _check_purpose(form.fields.get("purpose"))

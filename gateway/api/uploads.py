@@ -69,7 +69,8 @@ class Form:
         if self._name == FILE_FIELD:
             self._incoming.write(data[start:end])
             if self._incoming.bytes > self._largest:
-                raise TooLarge(f"The file is larger than {self._largest // 2**20} MiB.", param=FILE_FIELD)
+                most = f"{self._largest:,} bytes, the most that a file, and all of a team's, may have"
+                raise TooLarge(f"The file is larger than {most}.", param=FILE_FIELD)
             return
         self._field += data[start:end]
         if len(self._field) > MOST_FIELD_BYTES:

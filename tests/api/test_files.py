@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import httpx
 import openai
 import pytest
 
-from gateway.api import uploads
+from finetune.jobs.files import Incoming
+from gateway.api.uploads import receive
+from gateway.errors import TooLarge
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
 from tests.support.waiting import wait_until
@@ -160,15 +162,43 @@ def test_larger_than_any_other_body(client: openai.OpenAI, disk: Path) -> None:
     assert (disk / made.id).stat().st_size == len(content)
 
 
-def test_the_limit(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """413 as soon as the file is over it, while it comes."""
-    defaults = uploads.receive.__defaults__
-    monkeypatch.setattr(uploads.receive, "__defaults__", (2 * 2**20,))
-    assert defaults == (512 * 2**20,)
-    body = part("file", b"x" * 3 * 2**20, "a.jsonl") + part("purpose", b"fine-tune") + END
-    answer = post(stack, body)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (413, "file")
-    assert "larger than 2 MiB" in answer.json()["error"]["message"]
+def test_the_limit(tmp_path: Path) -> None:
+    """413 as soon as a file goes over what its team has left, while it comes; 403 once nothing is left."""
+    with running_stack(tmp_path, changes={"finetune": {"team_gib": 2 / 1024}}) as stack:
+        body = part("file", b"x" * 3 * 2**20, "a.jsonl") + part("purpose", b"fine-tune") + END
+        answer = post(stack, body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (413, "file")
+        assert "larger than 2,097,152 bytes" in answer.json()["error"]["message"]
+        assert list((tmp_path / "var" / "files").iterdir()) == []
+        body = part("file", b"x" * 2 * 2**20, "a.jsonl") + part("purpose", b"fine-tune") + END
+        assert post(stack, body).status_code == 200
+        full = post(stack, body)
+        assert (full.status_code, full.json()["error"]["code"]) == (403, "file_quota_exceeded")
+        assert post(stack, body, key=FLOOR_KEY).status_code == 200  # another team's is its own
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_a_file_of_512_mib_is_let_in_and_no_larger_one(size: int, tmp_path: Path) -> None:
+    """The limit itself, without writing half a gigabyte: the file on disk is one that forgets."""
+
+    class Forgetful(Incoming):
+        def write(self, data: bytes) -> None:
+            self.bytes += len(data)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield part("file", b"", "a.jsonl")[:-2]
+        for _ in range(512):
+            yield b"x" * 2**20
+        yield b"x" * size + b"\r\n" + END
+
+    with Forgetful(tmp_path) as incoming:
+        received = receive(f"multipart/form-data; boundary={BOUNDARY}", body(), incoming)
+        if size:
+            with pytest.raises(TooLarge, match="536,870,912 bytes"):
+                await received
+        else:
+            assert (await received).filename == "a.jsonl"
+            assert incoming.bytes == 512 * 2**20
 
 
 def test_a_slow_upload_is_waited_for_and_a_stalled_one_is_not(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import inspect
 
@@ -14,6 +16,7 @@ from finetune.jobs.store import JobStore, Lease
 from finetune.jobs.tables import METADATA
 from gateway.control.jobs import JobsDatabase
 from tests.finetune.jobs.conftest import OWNER
+from tests.support.waiting import wait_until
 
 NewJob = Callable[..., StoredJob]
 HOLDS = (Status.VALIDATING, Status.RUNNING)  # statuses in which a worker holds a job
@@ -146,6 +149,33 @@ def test_events_are_numbered_without_gaps_under_contention(jobs: JobStore, new_j
         seen += [event.seq for event in page]
     assert seen == list(range(len(seen), 0, -1))
     assert len(seen) == 2 + 48  # two are of the creation
+
+
+def test_a_client_wins_over_a_busy_holder(jobs: JobStore, new_job: NewJob) -> None:
+    """A job that is written to without pause is cancelled at the first word, and not written to after it."""
+    job = new_job()
+    lease = brought_to(jobs, job, Status.RUNNING)
+    assert lease is not None
+
+    def write() -> int:
+        written = 0
+        with suppress(LeaseLost):
+            while True:
+                jobs.write(lease, [Event(message="step")], outcome={"estimated_finish": written})
+                written += 1
+        return written
+
+    with ThreadPoolExecutor(2) as threads:
+        writers = [threads.submit(write) for _ in range(2)]
+        wait_until(lambda: len(jobs.events(job.id, limit=9)[0]) > 5)
+        cancelled = jobs.change(job.id, OWNER, Status.CANCELLED)
+        written = sum(writer.result(20) for writer in writers)
+    assert cancelled.status is Status.CANCELLED
+    assert cancelled.outcome.estimated_finish is None
+    assert jobs.get(job.id) == msgspec.structs.replace(cancelled, beat=jobs.get(job.id).beat)
+    events = jobs.events(job.id, limit=9999)[0]
+    assert events[0].message == "The job was cancelled."
+    assert len(events) == written + 3
 
 
 def test_metrics_of_a_second_attempt_replace_the_first(jobs: JobStore, new_job: NewJob) -> None:

@@ -1,10 +1,12 @@
 """Workers share the jobs: one at a job, another when that one goes silent, none when it is stopped."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import Connection
 
 from finetune.jobs.errors import LeaseLost
 from finetune.jobs.files import FileStore
@@ -13,6 +15,7 @@ from finetune.jobs.records import StoredJob
 from finetune.jobs.states import FINAL, Status
 from finetune.jobs.store import JobStore
 from finetune.jobs.worker import Worker
+from gateway.control.jobs import JobsDatabase
 from tests.finetune.jobs.conftest import OWNER
 from tests.support.waiting import wait_until
 
@@ -116,6 +119,32 @@ def test_cancel_and_pause_stop_the_training(
             jobs.change(job.id, OWNER, Status.QUEUED)
             wait_until(lambda: is_over(jobs, job.id))
             assert jobs.get(job.id).status is Status.SUCCEEDED
+
+
+def test_who_cannot_renew_stops_in_time(database: JobsDatabase, new_job: NewJob, jobs: JobStore) -> None:
+    """Without the database the work is stopped before another worker may begin: after half a lease."""
+    down = threading.Event()
+
+    @contextmanager
+    def writing() -> Iterator[Connection]:
+        if down.is_set():
+            raise ConnectionError("no route to the database")
+        with database.writing() as connection:
+            yield connection
+
+    flaky = JobStore(database.reading, writing)
+    lease = flaky.take(new_job(), "w", Status.VALIDATING)
+    assert lease is not None
+    stopped = threading.Event()
+    with Holding(flaky, lease, lease_s=2, beat_s=0.05) as holding:
+        holding.on_lost(stopped.set)
+        wait_until(lambda: jobs.get(lease.job.id).beat > 3)
+        down.set()
+        began = time.monotonic()
+        assert not stopped.wait(0.8)  # one missed beat is no loss
+        assert stopped.wait(5)
+        assert time.monotonic() - began < 2
+        down.clear()
 
 
 def test_a_worker_that_ends_puts_its_job_back(
