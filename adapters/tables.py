@@ -1,6 +1,6 @@
 """The registry's tables: the gateway's migrations create them with the others, or `create_tables` does."""
 
-from sqlalchemy import BigInteger, Column, Engine, Table, Text
+from sqlalchemy import BigInteger, Column, Engine, Table, Text, text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Field, SQLModel
 
@@ -84,6 +84,7 @@ class AdapterTrial(SQLModel, table=True):
     numbers: str = Field(default="{}", sa_column=Column(Text, nullable=False))  # JSON
 
 
+_LOCK = 0x61646170746572  # "adapter": the key of PostgreSQL's advisory lock
 TABLES: tuple[Table, ...] = tuple(
     SQLModel.metadata.tables[name]
     for name in (
@@ -101,8 +102,17 @@ def create_tables(engine: Engine) -> None:
     """Create the tables that are not there yet; may be called again, and by several processes at once."""
     for _ in TABLES:
         try:
-            SQLModel.metadata.create_all(engine, tables=TABLES)
-        except DBAPIError:  # perhaps another process made one between the look and the making
+            _create_missing(engine)
+        except (
+            DBAPIError
+        ):  # SQLite has no lock for it: another process made one between our look and our making
             continue
         return
-    SQLModel.metadata.create_all(engine, tables=TABLES)
+    _create_missing(engine)
+
+
+def _create_missing(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # looking and creating are two steps
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        SQLModel.metadata.create_all(connection, tables=TABLES)

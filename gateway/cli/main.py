@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, admin, fake, finetune, keys, policy, privacy, report, serve, trials
+from gateway.cli import adapters, admin, fake, finetune, keys, policy, privacy, report, serve, trials, up
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Route each request to a model you own or one you rent; train the next adapter from what you see.",
 )
 app.command("serve")(serve.serve)
+app.command("up")(up.up)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
 app.add_typer(report.app, name="report")
