@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adapters.errors import ForeignAdapter, ReplicaError, ReplicaUnreachable
+from adapters.load import ReplicaLoad
 from adapters.manifest import Manifest
 from adapters.probe import probe
 from adapters.replica import Replica, ServedModel
@@ -68,6 +69,10 @@ class Fleet:
             proven = self._proven[name]
             self._now_proven(name, {one: root for one, root in proven.items() if roots.get(one) == root})
             return tuple(model for model in models if model.parent is not None)
+
+    async def work(self, name: str) -> ReplicaLoad:
+        """What a replica says of its work; waits for no turn, as nothing is changed by it."""
+        return await self._replicas[name].work()
 
     async def load(self, name: str, release: str, path: Path) -> bool:
         """Load a release. False: it was loaded before. ForeignAdapter: from elsewhere, so by other bytes.

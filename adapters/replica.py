@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from adapters.errors import ReplicaRefused, ReplicaUnreachable
+from adapters.load import ReplicaLoad, parse_load
 
 ASK_TIMEOUT_S = 5.0  # listing, unloading, tokenizing: answered from memory
 WORK_TIMEOUT_S = 120.0  # loading reads the adapter's files, the first completion warms kernels up
@@ -78,6 +79,10 @@ class Replica:
     async def models(self) -> tuple[ServedModel, ...]:
         """The base first, then the adapters that are loaded."""
         return self._read(await self._ask("GET", "/v1/models"), _ModelList).data
+
+    async def work(self) -> ReplicaLoad:
+        """What it says of its work."""
+        return parse_load((await self._ask("GET", "/metrics")).text)
 
     async def load(self, release: str, path: Path) -> bool:
         """Load the adapter in `path`, a folder as the replica sees it. False: the name was loaded already."""

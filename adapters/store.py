@@ -83,6 +83,19 @@ class ArtifactStore:
             raise ArtifactTampered(release, [f"the files are those of {manifest.release}"])
         return manifest
 
+    def export(self, release: str, target: Path) -> Manifest:
+        """Copy a release, verified, into a new folder that PEFT loads as it is; the manifest lies beside.
+
+        Raises UnknownRelease, ArtifactTampered, or FileExistsError when `target` is there.
+        """
+        manifest, home = self.get(release), self.path(release)
+        target.mkdir(parents=True)
+        for name in FILES:
+            _copy_durably(home / name, target / name)
+        if digest_files(target, WEIGHT_FILES) != manifest.files:
+            raise ArtifactTampered(release, ["its files changed while they were copied"])
+        return manifest
+
     def path(self, release: str) -> Path:
         """The absolute folder of a release. UnknownRelease when there is none."""
         home = self._home(release)

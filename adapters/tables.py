@@ -1,6 +1,7 @@
 """The registry's tables: the gateway's migrations create them with the others, or `create_tables` does."""
 
 from sqlalchemy import BigInteger, Column, Engine, Table, Text, text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Field, SQLModel
 
 
@@ -99,6 +100,18 @@ TABLES: tuple[Table, ...] = tuple(
 
 def create_tables(engine: Engine) -> None:
     """Create the tables that are not there yet; may be called again, and by several processes at once."""
+    for _ in TABLES:
+        try:
+            _create_missing(engine)
+        except (
+            DBAPIError
+        ):  # SQLite has no such lock: another process made one between the look and the making
+            continue
+        return
+    _create_missing(engine)
+
+
+def _create_missing(engine: Engine) -> None:
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":  # looking and creating are two steps
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -209,7 +209,12 @@ class Site:
             for number, port in enumerate(attached or [free_port() for _ in range(3)])
         ]
         self.direct = [
-            httpx.AsyncClient(base_url=one.url, headers={"authorization": f"Bearer {VLLM}"}, timeout=60)
+            httpx.AsyncClient(
+                base_url=one.url,
+                headers={"authorization": f"Bearer {VLLM}"},
+                timeout=60,
+                limits=httpx.Limits(max_keepalive_connections=0),  # vLLM closes kept ones when it likes
+            )
             for one in self.vllms
         ]
         self.ports = (free_port(), free_port())

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def build_app(
     backends = backends or {
         name: build_backend(name, b, settings, fleet) for name, b in settings.backends.items()
     }
+    gauge_fleet(fleet, watching.metrics)
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges)
@@ -396,6 +398,25 @@ def build_caller(settings: Settings, backends: Mapping[str, Backend], metrics: M
         log.warning("backend %s: its circuit breaker is now %s", name, state.name.lower().replace("_", "-"))
 
     return Caller(upstreams, Breakers(upstreams, random=random.random, on_change=moved))
+
+
+def gauge_fleet(fleet: Fleet, metrics: Metrics) -> None:
+    """What our own replicas say of their work, among the metrics; autoscalers read them there."""
+    help_of = {
+        "running": "Requests that a replica computes.",
+        "waiting": "Requests in a replica's queue.",
+        "kv_use": "Share of a replica's KV cache in use.",
+    }
+    for backend, replicas in fleet.replicas_of().items():
+        for replica, (field, text) in product(replicas, help_of.items()):
+            read = partial(_load_of, fleet, replica, field)
+            metrics.gauge(f"headgate_replica_{field}", text, read, replica=replica)
+        wanted = partial(fleet.replicas_wanted, backend)
+        metrics.gauge("headgate_replicas_wanted", "That the present work is for.", wanted, backend=backend)
+
+
+def _load_of(fleet: Fleet, replica: str, field: str) -> float:
+    return float(getattr(fleet.load(replica), field))
 
 
 def seen_now(snapshot: Snapshot, breakers: Breakers) -> Snapshot:

@@ -6,10 +6,11 @@ snapshot that decisions read and to the ledger, from which canaries are judged.
 
 import asyncio
 import logging
+import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from adapters.demand import Demand
 from adapters.errors import AdapterError, NoSlot, NotServable
 from adapters.fleet import Fleet as Replicas
 from adapters.lineage import Seen, Touched
+from adapters.load import ReplicaLoad
 from adapters.names import CANARY, SHADOW
 from adapters.reconcile import Reconciler, Served
 from adapters.registry import Registry
@@ -42,6 +44,7 @@ from router_policies.names import is_adapter
 from router_policies.types import ErrorClass, Place, Snapshot, Speed
 
 JUDGE_EVERY_S = 2.0
+WEIGH_EVERY_S = 2.0  # between two looks at what replicas say of their work
 HOUR_NS = 3600 * 10**9
 JUDGE = "sequential test"  # who moved an alias, in its history
 log = logging.getLogger("headgate.fleet")
@@ -69,6 +72,7 @@ class ReplicaView(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool
     adapters: tuple[str, ...]  # that it was seen to serve rightly
     failed: Mapping[str, str]  # by release, why it could not be brought up; "": the replica itself
+    load: ReplicaLoad | None  # what it says of its work; None: nothing lately
 
 
 class Fleet:
@@ -109,6 +113,7 @@ class Fleet:
         self._settings, self._judge_every_s = settings.fleet, judge_every_s
         self._snapshot, self._served, self._seen = Snapshot(), Served(), 0  # as of that many changes
         self._failing: frozenset[str] = frozenset()  # replicas
+        self._loads: dict[str, ReplicaLoad] = {}  # by replica, as they said last
         self._able: dict[str, frozenset[str]] = {}  # by model, as far as it was asked for
         self.base = next((b.model for b in own.values()), "")  # that all replicas serve
 
@@ -180,7 +185,9 @@ class Fleet:
             stack.push_async_callback(self._replicas.aclose)
             if self._demand is not None:
                 stack.push_async_callback(self._demand.aclose)
-            for work in (self._reconciler.run, self._judge_always) if self._replicas.names else ():
+            for work in (
+                (self._reconciler.run, self._judge_always, self._weigh_always) if self._replicas.names else ()
+            ):
                 stack.push_async_callback(_ended, asyncio.create_task(work()))
             yield
 
@@ -274,6 +281,7 @@ class Fleet:
                 healthy=replica in tended and replica not in self._failing,
                 adapters=tuple(sorted(self._served.replicas.get(replica, ()))),
                 failed=tended[replica].failed if replica in tended else {},
+                load=self._loads.get(replica),
             )
             for backend, urls in self._urls.items()
             for replica, url in urls.items()
@@ -308,6 +316,31 @@ class Fleet:
             )
             for version in self._registry.versions()
         ]
+
+    def load(self, replica: str) -> ReplicaLoad:
+        """What a replica said of its work last; nothing at all where it is silent."""
+        return self._loads.get(replica, ReplicaLoad())
+
+    def replicas_of(self) -> Mapping[str, Collection[str]]:
+        """The names of the replicas, by backend."""
+        return self._urls
+
+    def replicas_wanted(self, backend: str) -> int:
+        """How many replicas the present work is for: a hint for whoever scales them. At least one."""
+        loads = [self.load(replica) for replica in self._urls[backend]]
+        work = sum(load.running + load.waiting for load in loads)
+        return max(1, math.ceil(work / self._settings.work_per_replica))
+
+    async def _weigh_always(self) -> None:
+        while True:
+            await asyncio.gather(*map(self._weigh, self._replicas.names))
+            await asyncio.sleep(WEIGH_EVERY_S)
+
+    async def _weigh(self, replica: str) -> None:
+        try:
+            self._loads[replica] = await self._replicas.work(replica)
+        except AdapterError:  # the reconciler says that it is away; a stand-in may have no metrics
+            self._loads.pop(replica, None)
 
     async def _judge_always(self) -> None:
         while True:

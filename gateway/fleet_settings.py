@@ -33,4 +33,7 @@ class FleetSettings(_Part):
     canary: CanarySettings = CanarySettings()
     pinned: tuple[str, ...] = ()  # adapters that always stay loaded, where there are more than slots
     quotas: tuple[QuotaSettings, ...] = ()
+    work_per_replica: Annotated[int, Field(ge=1)] = (
+        16  # requests, for the hint of how many replicas are wanted
+    )
     wait_s: Annotated[float, Field(gt=0)] = 5.0  # that a request waits for its adapter to be loaded

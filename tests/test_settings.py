@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gateway.errors import ConfigError
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings, VllmSettings, load_settings
 from router_policies.privacy import DEFAULT_SCALE
 from router_policies.types import PrivacyClass
 
@@ -434,3 +434,31 @@ def test_a_recogniser_is_off_unless_named(tmp_path: Path) -> None:
         loaded(tmp_path, {**GOOD, "privacy": {"recogniser": {"kind": "magic", "modell": "x"}}})
     assert any("privacy.recogniser.kind" in problem for problem in caught.value.problems)
     assert any('did you mean "model"' in problem for problem in caught.value.problems)
+
+
+def test_replicas_of_a_backend(tmp_path: Path) -> None:
+    """One replica bears its backend's name, several are numbered; both ways at once, or none, is wrong."""
+    own = GOOD["backends"]["own"]
+    urls = ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"]
+    several = {key: value for key, value in own.items() if key != "url"}
+    one = loaded(tmp_path, GOOD).backends["own"]
+    assert isinstance(one, VllmSettings)
+    assert list(one.replicas("own")) == ["own"]
+    two = loaded(tmp_path, changed(backends__own={**several, "urls": urls})).backends["own"]
+    assert isinstance(two, VllmSettings)
+    assert two.replicas("own") == dict(zip(("own/1", "own/2"), urls, strict=True))
+    for wrong in ({**own, "urls": urls}, several, {**several, "urls": [urls[0]] * 2}):
+        with pytest.raises(ConfigError, match="give either url, or urls"):
+            loaded(tmp_path, changed(backends__own=wrong))
+
+
+def test_the_fleet_is_checked(tmp_path: Path) -> None:
+    """Shares are shares, and a key that nobody knows is told with what was meant."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(
+            tmp_path, {**GOOD, "fleet": {"quorum": 1.5, "canary": {"latencies": 1}, "quotas": [{"slots": 0}]}}
+        )
+    told = "\n".join(caught.value.problems)
+    assert "fleet.quorum" in told
+    assert 'did you mean "latency"' in told
+    assert "fleet.quotas[0].adapters" in told

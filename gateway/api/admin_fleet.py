@@ -11,6 +11,14 @@ from gateway.fleet import Fleet
 from gateway.types import Principal
 
 
+class LoadState(BaseModel):
+    running: int = Field(description="Requests that it computes.")
+    waiting: int = Field(description="Requests in its queue.")
+    kv_use: float = Field(description="Share of the KV cache in use.")
+    slots: int = Field(description="Adapters that fit into one batch; 0: not told yet.")
+    active: list[str] = Field(description="Adapters of the present batch.")
+
+
 class ReplicaState(BaseModel):
     replica: str
     backend: str
@@ -18,12 +26,16 @@ class ReplicaState(BaseModel):
     healthy: bool = Field(description="It answered when it was last looked at.")
     adapters: list[str] = Field(description="That it was seen to serve rightly.")
     failed: dict[str, str] = Field(description="By release, why it could not be brought up.")
+    load: LoadState | None = Field(description="As vLLM says itself; null: it said nothing lately.")
 
 
 class FleetState(BaseModel):
     aliases: dict[str, str] = Field(description="Where each alias leads in this process now.")
     demand: dict[str, int] = Field(
         description="Requests here that found their adapter loaded, and that did not, where there are slots."
+    )
+    wanted: dict[str, int] = Field(
+        description="By backend, how many replicas the present work is for: a hint for whoever scales them."
     )
     replicas: list[ReplicaState]
 
@@ -38,6 +50,7 @@ def fleet_router(desk: Desk, fleet: Fleet) -> APIRouter:
         return {
             "aliases": dict(fleet.routes()),
             "demand": fleet.demand(),
+            "wanted": {backend: fleet.replicas_wanted(backend) for backend in fleet.replicas_of()},
             "replicas": msgspec.to_builtins(fleet.replicas()),
         }
 

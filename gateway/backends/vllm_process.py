@@ -131,6 +131,13 @@ class VllmProcess:
         except httpx.HTTPError as error:
             raise VllmFailed(f"vLLM did not answer a first request ({error}):\n{self.log_tail()}") from error
 
+    async def is_healthy(self) -> bool:
+        """Whether it runs and says that it is well, within HEALTH_S."""
+        if self.pid is None:
+            return False
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            return await _is_healthy(client)
+
     async def stop(self, timeout_s: float = STOP_S) -> None:
         """Ask it to finish, then kill whatever is left of its process group. May be called twice."""
         process, self._process = self._process, None

@@ -9,8 +9,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from adapters.errors import AdapterError
+from adapters.store import ArtifactStore
 from finetune.dataset import InvalidDataset, read_rows
+from gateway.backends.vllm_process import LORA_RANKS
 from gateway.cli.client import DEFAULT_GATEWAY, GatewayOption, JsonOption, call
+from gateway.errors import ConfigError
+from gateway.settings import load_settings
 
 app = typer.Typer(
     no_args_is_help=True, help="Adapters: list, release by stages, roll back, lineage, erasure."
@@ -24,6 +29,7 @@ class Stage(Enum):
     stable = "stable"
 
 
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Path of headgate.yaml.")]
 StageOption = Annotated[Stage, typer.Option(help="How far it goes.")]
 WeightOption = Annotated[float | None, typer.Option(help="A canary's share of the traffic, in (0, 1).")]
 
@@ -141,6 +147,23 @@ def erase(
     touched = call(gateway, "POST", "/admin/adapters/erasures", {"rows": rows, "block": block})
     found = [{**one, "rows": str(len(one["rows"])), "blocked": str(one["blocked"])} for one in touched]
     _table(touched if as_json else found, ("release", "rows", "blocked"), as_json)
+
+
+@app.command("export")
+def export(
+    release: Annotated[str, typer.Argument(help="NAME@DIGEST.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that is made.")],
+    config: ConfigOption = Path("headgate.yaml"),
+) -> None:
+    """Copy a release, verified, out of the store of this host, as PEFT lays adapters out.
+
+    Example: headgate adapter export support@0123456789ab exported/support
+    """
+    try:
+        ArtifactStore(load_settings(config, None).adapters, max_rank=LORA_RANKS[-1]).export(release, folder)
+    except (AdapterError, OSError) as error:
+        raise ConfigError(release, [str(error)]) from error
+    typer.echo(f"{release} in {folder}")
 
 
 def _plan(stage: Stage, weight: float | None) -> dict[str, Any]:

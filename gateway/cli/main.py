@@ -18,6 +18,7 @@ from gateway.cli import (
     runs,
     serve,
     trials,
+    up,
     worker,
 )
 from gateway.errors import HeadgateError
@@ -30,6 +31,7 @@ app = typer.Typer(
     help="Route each request to a model you own or one you rent; train the next adapter from what you see.",
 )
 app.command("serve")(serve.serve)
+app.command("up")(up.up)
 app.command("fake")(fake.fake)
 app.command("finetune")(finetune.finetune)
 app.command("worker")(worker.worker)

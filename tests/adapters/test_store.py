@@ -238,3 +238,18 @@ def test_every_fault_at_once(store: ArtifactStore, source: Path) -> None:
     with pytest.raises(ArtifactRefused) as refused:
         store.put(source)
     assert len(refused.value.problems) >= 3
+
+
+def test_export_is_what_was_stored(store: ArtifactStore, source: Path, tmp_path: Path) -> None:
+    """The exported folder holds the very bytes, can be taken in again, and is never mixed."""
+    manifest = store.put(source)
+    target = tmp_path / "out" / "desk"
+    assert store.export(manifest.release, target) == manifest
+    assert {file.name for file in target.iterdir()} == {"manifest.json", *WEIGHT_FILES}
+    assert ArtifactStore(tmp_path / "elsewhere").put(target).release == manifest.release
+    with pytest.raises(FileExistsError):
+        store.export(manifest.release, target)
+    flip_bit(store.path(manifest.release))
+    with pytest.raises(ArtifactTampered):
+        store.export(manifest.release, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
