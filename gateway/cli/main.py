@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, admin, fake, finetune, keys, policy, prices, privacy, report, serve, trials
+from gateway.cli import (
+    adapters,
+    admin,
+    fake,
+    finetune,
+    keys,
+    ledger,
+    migrate,
+    policy,
+    prices,
+    privacy,
+    report,
+    serve,
+    trials,
+)
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -16,9 +30,11 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("fake")(fake.fake)
+app.command("migrate")(migrate.migrate)
 app.command("finetune")(finetune.finetune)
 app.add_typer(report.app, name="report")
 app.add_typer(prices.app, name="prices")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
 policy.app.command("test")(trials.run_tests)

@@ -318,8 +318,8 @@ class Sampler:
     def charged(self) -> dict[str, int]:
         """What each budget says is spent."""
         with reading(self._engine) as connection:
-            found = connection.execute(text("SELECT budget, spent_nano FROM budget_window"))
-            return {budget: spent for budget, spent in found}
+            found = connection.execute(text("SELECT budget, spent_nano FROM budget_window")).all()
+            return {row[0]: row[1] for row in found}
 
     def _run(self) -> None:
         while not self._stopping.wait(0.05):

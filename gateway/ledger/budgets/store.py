@@ -201,13 +201,23 @@ def _summed(charges: Iterable[Charge]) -> Sequence[Charge]:
 
 
 def _spent(connection: Connection, scope: Scope, window: Window) -> int:
-    """What the ledger's entries of the window cost, as far as their price is known."""
-    conditions, values = ["started_ns >= :from_ns", "started_ns < :to_ns"], {}
+    """What the ledger has of the window's cost, as far as prices are known.
+
+    From its entries, and for days that were pruned and begin in the window from their roll-ups.
+    """
+    entries = _cost(connection, scope, "entry", "started_ns >= :from_ns AND started_ns < :to_ns", window)
+    began = "day * 86400000000000"
+    pruned = f"day IN (SELECT day FROM pruned_day) AND {began} >= :from_ns AND {began} < :to_ns"  # noqa: S608
+    return entries + _cost(connection, scope, "rollup", pruned, window)
+
+
+def _cost(connection: Connection, scope: Scope, table: str, within: str, window: Window) -> int:
+    conditions, values = [within], {}
     for column, value in (("key_id", scope.key), ("team", scope.team), ("route", scope.route)):
         if value:
             conditions.append(f"{column} = :{column}")
             values[column] = value
-    query = f"SELECT tags, cost_nano FROM entry WHERE {' AND '.join(conditions)} AND cost_nano <> 0"  # noqa: S608 - ours
+    query = f"SELECT tags, cost_nano FROM {table} WHERE {' AND '.join(conditions)} AND cost_nano <> 0"  # noqa: S608 - ours
     if not scope.tag:
         query = query.replace("tags, cost_nano", "COALESCE(SUM(cost_nano), 0)", 1)
     rows = connection.execute(text(query), {"from_ns": window.start_ns, "to_ns": window.end_ns, **values})
