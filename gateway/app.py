@@ -34,6 +34,7 @@ from gateway.backends.http1 import Timeouts
 from gateway.backends.openai_wire import OpenAIWire
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
+from gateway.control.budget_notices import BudgetNotices
 from gateway.control.follow import Follower
 from gateway.control.money import Money, budgets_of
 from gateway.control.policies import Policies
@@ -144,6 +145,7 @@ def build_app(
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges)
+    notices = BudgetNotices(ledger.purse, ledger.store, settings.budget_webhook)
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
@@ -193,7 +195,7 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
-        async with fleet.running(), dataplane.running(), holds.running():
+        async with fleet.running(), dataplane.running(), holds.running(), notices.running():
             yield
         await asyncio.to_thread(follower.stop)
         for backend in backends.values():

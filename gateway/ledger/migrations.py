@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Table, func, insert, inspect, select, text
 
 from gateway.errors import ConfigError
+from gateway.ledger.budgets.store import NOTICE_TABLE
 from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
 from gateway.ledger.database import lock
 from gateway.ledger.tables import SCHEMA_VERSION
@@ -155,6 +156,7 @@ MIGRATIONS: Migrations = (
     ),
     # Days whose entries were removed: their roll-ups are all that is left.
     (7, ("CREATE TABLE pruned_day (day BIGINT NOT NULL PRIMARY KEY)",)),
+    (8, (NOTICE_TABLE,)),
 )
 
 

@@ -61,6 +61,29 @@ TABLES = (
     """,
 )
 
+NOTICE_TABLE = """
+    CREATE TABLE budget_notice (
+        budget TEXT NOT NULL,
+        start_ns BIGINT NOT NULL,
+        percent BIGINT NOT NULL,
+        PRIMARY KEY (budget, start_ns, percent)
+    )
+"""
+
+
+def claim_notice(connection: Connection, budget: str, start_ns: int, percent: int) -> bool:
+    """Whether it falls to this process to tell that so much of a window is used: one does, once."""
+    statement = (
+        "INSERT INTO budget_notice VALUES (:b, :s, :p) ON CONFLICT (budget, start_ns, percent) DO NOTHING"
+    )
+    return connection.execute(text(statement), {"b": budget, "s": start_ns, "p": percent}).rowcount == 1
+
+
+def drop_notice(connection: Connection, budget: str, start_ns: int, percent: int) -> None:
+    """Nobody could be told: it is to be tried again."""
+    statement = "DELETE FROM budget_notice WHERE budget = :b AND start_ns = :s AND percent = :p"
+    connection.execute(text(statement), {"b": budget, "s": start_ns, "p": percent})
+
 
 def open_window(connection: Connection, budget: Budget, window: Window) -> Standing:
     """The window's standing; it is created where this is its first use."""
