@@ -42,6 +42,7 @@ from gateway.backends.openai_wire import OpenAIWire
 from gateway.backends.replica_set import ReplicaSet
 from gateway.calls import Caller, Upstream
 from gateway.control import principals
+from gateway.control.budget_notices import BudgetNotices
 from gateway.control.follow import Follower
 from gateway.control.jobs import Tuning
 from gateway.control.money import Money, budgets_of
@@ -164,6 +165,7 @@ def build_app(
     charges = {name: build_charge(backend, prices) for name, backend in settings.backends.items()}
     caller = build_caller(settings, backends, watching.metrics)
     holds = Holds(ledger.purse, charges)
+    notices = BudgetNotices(ledger.purse, ledger.store, settings.budget_webhook)
     keys = Keys(principals.of_file(settings))
     policies = Policies(policy, lambda document, source: load(document, source, catalog))
     store = ControlStore(settings.database_url)
@@ -220,7 +222,13 @@ def build_app(
         follower.start()
         await asyncio.to_thread(follower.reached, 0, START_S)  # else it is not ready until it has
         training = tuning_here(tuning, fleet, store) if settings.finetune.worker else nullcontext()
-        async with fleet.running(), dataplane.running(), holds.running(), training:
+        async with (
+            fleet.running(),
+            dataplane.running(),
+            holds.running(),
+            notices.running(),
+            training,
+        ):
             yield
         await pipeline.aclose()
         tuning.close()

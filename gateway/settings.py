@@ -98,6 +98,13 @@ def _of_every_medium(value: object) -> object:
     return dict.fromkeys(get_args(Medium), value) if isinstance(value, str) else value
 
 
+def _own_hook(value: str) -> str:
+    """A webhook outside would be a way out (invariant 1); a relay of ours may pass it on."""
+    if value and not is_own_network(urlsplit(_http_url(value)).hostname or ""):
+        raise ValueError("webhooks stay at home: give a loopback or private address, or localhost")
+    return value
+
+
 def _filled(value: Any) -> Any:
     # pydantic's own min_length counts items that are right, and calls a list of one wrong item empty
     if not value:
@@ -263,6 +270,7 @@ class Settings(Part):
     prices: dict[str, PriceVersions] = {}  # by model or provider/model; several where they are dated
     currencies: dict[str, CurrencySettings] = {}
     budgets: tuple[BudgetSettings, ...] = ()
+    budget_webhook: Annotated[str, AfterValidator(_own_hook)] = ""  # told at 80 and 100 % of a budget
     privacy: PrivacySettings = PrivacySettings()
     limits: LimitSettings = LimitSettings()
     access_log: str = ""  # a path, or "-" for standard output; empty: none

@@ -11,6 +11,8 @@ from gateway.cli import (
     fake,
     finetune,
     keys,
+    ledger,
+    migrate,
     policy,
     prices,
     privacy,
@@ -33,12 +35,14 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("up")(up.up)
 app.command("fake")(fake.fake)
+app.command("migrate")(migrate.migrate)
 app.command("finetune")(finetune.finetune)
 app.command("worker")(worker.worker)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(report.app, name="report")
 app.add_typer(prices.app, name="prices")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
 policy.app.command("test")(trials.run_tests)

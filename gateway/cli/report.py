@@ -16,6 +16,7 @@ from gateway.finance.files import WRITERS
 from gateway.finance.reports import GROUPS
 from gateway.finance.screen import render
 from gateway.finance.sheet import Sheet
+from gateway.finance.usage_files import read_days
 from gateway.ledger.store import Store
 from gateway.settings import load_settings
 
@@ -166,6 +167,34 @@ def focus(
 
 
 @app.command()
+def reconcile(
+    config: ConfigOption = CONFIG,
+    usage: Annotated[Path | None, typer.Option(help="CSV with the columns day, model, cost_usd.")] = None,
+    total: Annotated[str, typer.Option(help="An invoice's total in US dollars.")] = "",
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Whose account it is; all that are rented without it.")
+    ] = None,
+    period: PeriodOption = "30d",
+    form: FormatOption = "",
+    output: OutOption = None,
+) -> None:
+    """A provider's account or invoice beside the ledger: the variance by day and model, or in all.
+
+    Changes nothing; `headgate prices reconcile` corrects the ledger call by call.
+
+    Example: headgate report reconcile --usage openai.csv --backend openai --period 2026-11
+    """
+    if (usage is None) == (total == ""):
+        raise typer.BadParameter("give either --usage or --total", param_hint="--usage")
+    desk = _desk(config)
+    if usage is not None:
+        account = read_days(usage)
+        _show_sheet(lambda: desk.reconcile(period, backend or (), account), form, output)
+    else:
+        _show_sheet(lambda: desk.reconcile_total(period, backend or (), total), form, output)
+
+
+@app.command()
 def rebuild(
     config: ConfigOption = CONFIG,
     anew: Annotated[bool, typer.Option("--all", help="Days that are rolled up already too.")] = False,
@@ -182,6 +211,10 @@ def rebuild(
 
 
 def _show(config: Path, name: str, asked: Question, form: str, output: Path | None) -> None:
+    _show_sheet(lambda: REPORTS[name](_desk(config), asked), form, output)
+
+
+def _show_sheet(ask: Callable[[], Sheet], form: str, output: Path | None) -> None:
     form = form or _ending(output) or ("table" if output is None else "")
     if form not in ("table", *WRITERS):
         raise typer.BadParameter(
@@ -191,7 +224,7 @@ def _show(config: Path, name: str, asked: Question, form: str, output: Path | No
         raise typer.BadParameter(
             f"{form} is no text: write it to a file with --output", param_hint="--format"
         )
-    sheet = _answered(lambda: REPORTS[name](_desk(config), asked))
+    sheet = _answered(ask)
     if form != "table":
         _write(WRITERS[form](sheet), output)
     elif output is None:

@@ -16,7 +16,7 @@ from gateway.control.records import Kind, masked
 from gateway.control.tables import ANSWER, AUDIT, RECORD, VERSIONS
 from gateway.errors import ApiError, BadRequest, NotFound
 from gateway.ledger.database import lock, open_engine, reading, writing
-from gateway.ledger.migrations import migrate
+from gateway.ledger.migrations import migrate, pending
 
 DAY_S = 86_400
 _WRITERS = 0x636F6E74726F6C  # "control": the key of PostgreSQL's advisory lock
@@ -164,6 +164,11 @@ class ControlStore:
         """Raises StoreUnavailable, ConfigError."""
         with writing(self._engine) as connection:
             return migrate(connection, MIGRATIONS, VERSIONS)
+
+    def pending(self) -> tuple[int, ...]:
+        """Numbers of the changes that `migrate` would make. Raises StoreUnavailable, ConfigError."""
+        with reading(self._engine) as connection:
+            return tuple(version for version, _ in pending(connection, MIGRATIONS, VERSIONS))
 
     def revision(self) -> int:
         """The number of the last change; 0: there was none. Raises StoreUnavailable."""

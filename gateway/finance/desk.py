@@ -1,7 +1,7 @@
 """All reports by name, asked for in words: what the command line and the admin API share."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -11,6 +11,7 @@ from gateway.finance.chart import break_even_svg
 from gateway.finance.focus import Exporter
 from gateway.finance.list_prices import ListPrices, hourly_of, providers_of
 from gateway.finance.periods import Each, Period, read_period, zone
+from gateway.finance.reconcile import against_total, by_day
 from gateway.finance.sheet import Sheet
 from gateway.ledger.prices import PriceBook
 from gateway.ledger.store import Store
@@ -91,6 +92,27 @@ class Desk:
         providers, hourly = providers_of(self._settings), hourly_of(self._settings)
         exporter = Exporter(self._store, self._list_prices(), providers, account=asked.account)
         return exporter.export(self._period(asked), hourly=hourly, now=self._now())
+
+    def reconcile(
+        self, period: str, backends: Collection[str], account: Mapping[tuple[date, str], int]
+    ) -> Sheet:
+        """A provider's account by day and model beside the ledger."""
+        return by_day(self._store, self._utc(period), self._rented(backends), account)
+
+    def reconcile_total(self, period: str, backends: Collection[str], usd: str) -> Sheet:
+        """An invoice's total beside the ledger."""
+        return against_total(self._store, self._utc(period), self._rented(backends), _nano(usd))
+
+    def _utc(self, period: str) -> Period:
+        return read_period(period, zone("UTC"), self._now())
+
+    def _rented(self, named: Collection[str]) -> Collection[str]:
+        """Those that are named, or all. ValueError: one is no rented backend."""
+        known = providers_of(self._settings)
+        for name in named:
+            if name not in known:
+                raise ValueError(f"{name!r} is no rented backend; known are {', '.join(known)}")
+        return named or known
 
     def _break_even(self, asked: Question) -> tco.BreakEven:
         hourly = hourly_of(self._settings)

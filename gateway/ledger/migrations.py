@@ -7,9 +7,10 @@ a further migration. Any number of processes may call `migrate` at the same time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, func, insert, select, text
+from sqlalchemy import Connection, Table, func, insert, inspect, select, text
 
 from gateway.errors import ConfigError
+from gateway.ledger.budgets.store import NOTICE_TABLE
 from gateway.ledger.budgets.store import TABLES as BUDGET_TABLES
 from gateway.ledger.database import lock
 from gateway.ledger.tables import SCHEMA_VERSION
@@ -153,6 +154,9 @@ MIGRATIONS: Migrations = (
             *(f"ALTER TABLE rollup ADD COLUMN {column}" for column in (*_METERS_6, *_ROLLUP_6)),
         ),
     ),
+    # Days whose entries were removed: their roll-ups are all that is left.
+    (7, ("CREATE TABLE pruned_day (day BIGINT NOT NULL PRIMARY KEY)",)),
+    (8, (NOTICE_TABLE,)),
 )
 
 
@@ -167,18 +171,27 @@ def migrate(
     `connection` is in a transaction that on SQLite holds the write lock already (BEGIN IMMEDIATE); on
     PostgreSQL an advisory lock is taken until its end. ConfigError: the database is ahead of this program.
     """
-    migrations = MIGRATIONS if migrations is None else migrations
     lock(connection, _LOCK)
     connection.execute(text(_VERSION_TABLE.format(name=versions.name)))
-    current = connection.execute(select(func.max(versions.c.version))).scalar() or 0
+    due = pending(connection, migrations, versions)
+    for version, statements in due:
+        _apply(connection, version, statements, versions)
+    return tuple(version for version, _ in due)
+
+
+def pending(
+    connection: Connection, migrations: Migrations | None = None, versions: Table = SCHEMA_VERSION
+) -> Migrations:
+    """What `migrate` would apply. ConfigError: the database is ahead of this program."""
+    migrations = MIGRATIONS if migrations is None else migrations
+    current = 0
+    if inspect(connection).has_table(versions.name):
+        current = connection.execute(select(func.max(versions.c.version))).scalar() or 0
     newest = migrations[-1][0]
     if current > newest:
         problem = f"its schema is version {current}, this Headgate knows up to {newest}: upgrade Headgate"
         raise ConfigError("ledger database", [problem])
-    pending = [(version, statements) for version, statements in migrations if version > current]
-    for version, statements in pending:
-        _apply(connection, version, statements, versions)
-    return tuple(version for version, _ in pending)
+    return [(version, statements) for version, statements in migrations if version > current]
 
 
 def _apply(connection: Connection, version: int, statements: tuple[str, ...], versions: Table) -> None:

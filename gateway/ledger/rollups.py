@@ -95,28 +95,55 @@ ROLLUP = Table(
 )
 ROLLUP_DAY = Table("rollup_day", _metadata, Column("day", BigInteger, primary_key=True, autoincrement=False))
 
+PRUNED_DAY = Table("pruned_day", _metadata, Column("day", BigInteger, primary_key=True, autoincrement=False))
+
 
 def touch(connection: Connection, days: Iterable[int]) -> None:
-    """Within the transaction that adds to these days: they are read from entries again."""
+    """Within the transaction that adds to these days: they are read from entries again.
+
+    Days that were pruned keep their mark: what is added to them is read beside their roll-up.
+    """
+    pruned = select(PRUNED_DAY.c.day)
     for day in sorted(days):
         lock(connection, _LOCK, day, shared=True)
-        connection.execute(delete(ROLLUP_DAY).where(ROLLUP_DAY.c.day == day))
+        of_day = and_(ROLLUP_DAY.c.day == day, ROLLUP_DAY.c.day.not_in(pruned))
+        connection.execute(delete(ROLLUP_DAY).where(of_day))
+
+
+def prune(connection: Connection, day: int) -> int:
+    """Removes the entries of a day and keeps their sums; returns how many there were.
+
+    0 for a day that was pruned before: what came since stays.
+    """
+    if day in pruned_days(connection):
+        return 0
+    roll_up(connection, day)
+    connection.execute(insert(PRUNED_DAY).values(day=day))
+    return connection.execute(delete(ENTRY).where(_of_day(day))).rowcount
+
+
+def pruned_days(connection: Connection) -> set[int]:
+    """Days, as numbers since 1970-01-01, of which only the roll-up is left, and what came after that."""
+    return set(connection.execute(select(PRUNED_DAY.c.day)).scalars())
 
 
 def roll_up(connection: Connection, day: int, *, anew: bool = False) -> bool:
     """Sums one day within a writing transaction; False: it was done already, and not asked for `anew`."""
     lock(connection, _LOCK, day)
     marked = connection.execute(select(ROLLUP_DAY).where(ROLLUP_DAY.c.day == day)).first() is not None
-    if marked and not anew:
+    if day in pruned_days(connection) or (marked and not anew):
         return False
     connection.execute(delete(ROLLUP_DAY).where(ROLLUP_DAY.c.day == day))
     connection.execute(delete(ROLLUP).where(ROLLUP.c.day == day))
     columns = [column.label(name) for name, column in (DIMENSIONS | MEASURES).items()]
-    of_day = and_(ENTRY.c.started_ns >= day * DAY_NS, ENTRY.c.started_ns < (day + 1) * DAY_NS)
-    sums = select(*columns).where(of_day).group_by(*DIMENSIONS.values())
+    sums = select(*columns).where(_of_day(day)).group_by(*DIMENSIONS.values())
     connection.execute(insert(ROLLUP).from_select([*DIMENSIONS, *MEASURES], sums))
     connection.execute(insert(ROLLUP_DAY).values(day=day))
     return True
+
+
+def _of_day(day: int) -> ColumnElement[bool]:
+    return and_(ENTRY.c.started_ns >= day * DAY_NS, ENTRY.c.started_ns < (day + 1) * DAY_NS)
 
 
 def rolled_days(connection: Connection) -> set[int]:

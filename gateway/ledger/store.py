@@ -29,7 +29,7 @@ from gateway.ledger.budgets.bill import Bill
 from gateway.ledger.budgets.budget import Budget, Window
 from gateway.ledger.budgets.store import Standing, open_window, release
 from gateway.ledger.database import StoreUnavailable
-from gateway.ledger.migrations import migrate
+from gateway.ledger.migrations import migrate, pending
 from gateway.ledger.rollups import DAY_NS
 from gateway.ledger.sums import GroupBy, Sums, spans_of, sums_query, to_sums
 from gateway.ledger.tables import COLUMNS, ENTRY, SESSION, Row, encode, to_entry, to_row
@@ -140,7 +140,8 @@ class Store:
         """
         with self._reading() as connection:
             rolled = spans_of(rollups.rolled_days(connection))
-            query = sums_query(group_by, (since_ns, until_ns), rolled, prompt_bounds)
+            pruned = spans_of(rollups.pruned_days(connection))
+            query = sums_query(group_by, (since_ns, until_ns), rolled, prompt_bounds, pruned)
             tiered = bool(prompt_bounds)
             return [to_sums(row, len(group_by), tiered=tiered) for row in connection.execute(query)]
 
@@ -158,6 +159,25 @@ class Store:
         """Sums a day, unless that is done and not asked for `anew`. Raises StoreUnavailable."""
         with self.writing() as connection:
             return rollups.roll_up(connection, day, anew=anew)
+
+    def days_to_prune(self, until_day: int) -> list[int]:
+        """Days before `until_day` (a number since 1970-01-01) with entries that may go.
+
+        Raises StoreUnavailable.
+        """
+        with self._reading() as connection:
+            gone = rollups.pruned_days(connection)
+            return [day for day in rollups.days_with_entries(connection, until_day) if day not in gone]
+
+    def prune(self, day: int) -> int:
+        """Removes a day's entries once they are rolled up; how many. Raises StoreUnavailable."""
+        with self.writing() as connection:
+            return rollups.prune(connection, day)
+
+    def pending(self) -> tuple[int, ...]:
+        """Numbers of the schema changes that `migrate` would make. Raises StoreUnavailable, ConfigError."""
+        with self._reading() as connection:
+            return tuple(version for version, _ in pending(connection))
 
     def first_started_ns(self, backend: str) -> int | None:
         """When the first request to this backend began, to the day where it is rolled up; None: none did."""

@@ -5,7 +5,19 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Label, Select, and_, case, false, func, or_, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Label,
+    Select,
+    and_,
+    case,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
 from gateway.ledger.rollups import DAY_NS, DIMENSIONS, METERS, ROLLUP
 from gateway.ledger.tables import ENTRY
@@ -74,17 +86,25 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sums_query(
-    group_by: Sequence[GroupBy], period: Bounds, rolled: Sequence[Span], prompt_bounds: Sequence[int] = ()
+    group_by: Sequence[GroupBy],
+    period: Bounds,
+    rolled: Sequence[Span],
+    prompt_bounds: Sequence[int] = (),
+    pruned: Sequence[Span] = (),
 ) -> Select[Any]:
     """Entries that started within `period` (Unix nanoseconds), by group in the groups' order.
 
     `rolled`: spans of days, ascending, whose roll-ups may stand for their entries. `prompt_bounds`: groups
     are split further by the highest of these that a prompt's tokens exceed, which only entries can tell.
+    `pruned`: spans of days with a roll-up, whose entries are those that came after it; their prompts count as
+    exceeding no bound, and a period that holds a part of such a day has that part alone.
     """
     names = [group.column for group in group_by]
-    whole = [] if prompt_bounds else list(_whole(rolled, period))
+    whole = list(_whole(pruned if prompt_bounds else rolled, period))
     rest = _gaps([(first * DAY_NS, end * DAY_NS) for first, end in whole], period)
-    parts = [_from_rollups(names, whole)] if whole else []
+    kept = [(first * DAY_NS, end * DAY_NS) for first, end in _whole(pruned, period)]
+    rest += kept
+    parts = [_from_rollups(names, whole, tiered=bool(prompt_bounds))] if whole else []
     parts.append(_from_entries(names, rest, sorted(prompt_bounds)))
     source = union_all(*parts).subquery()
     keys = [source.c[_key(name)] for name in names]
@@ -116,9 +136,11 @@ def _key(name: str) -> str:
     return f"by_{name}"
 
 
-def _from_rollups(names: Sequence[str], spans: Sequence[Span]) -> Select[Any]:
+def _from_rollups(names: Sequence[str], spans: Sequence[Span], *, tiered: bool) -> Select[Any]:
     c: Columns = dict(ROLLUP.c.items())
     keys = [c[name].label(_key(name)) for name in names]
+    if tiered:
+        keys.append((c["day"] * 0).label("above_tokens"))  # a plain 0 would be a position to GROUP BY
     within = or_(*(and_(c["day"] >= a, c["day"] < b) for a, b in spans))
     return _summed(keys, _counts(c, c["requests"]), c, within)
 

@@ -1,11 +1,18 @@
 """`/admin/budgets` and `/admin/prices`: in force in all processes without a restart."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import Admin, code_of
 from tests.api.test_keys import FOLLOWED_S
+from tests.support.stack import running_stack
 from tests.support.waiting import until
 
 CAP: dict[str, Any] = {"id": "cap", "usd": "0.000000001", "per": "total"}
@@ -79,3 +86,50 @@ def test_a_price_is_in_force_at_once(admin: Admin) -> None:
     for id in ("mini", "later"):
         assert admin("DELETE", f"/prices/{id}").status_code == 200
     assert admin.ask().headers["x-headgate-cost"] == public
+
+
+@contextmanager
+def hook(statuses: list[int]) -> Iterator[tuple[str, list[Any]]]:
+    """A webhook's URL, and what it was told; it answers with these, and then with 200."""
+    told: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            event = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            status = statuses.pop() if statuses else 200
+            if status == 200:
+                told.append(event)
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def test_a_webhook_is_told_once(tmp_path: Path) -> None:
+    """At 80 and at 100 %, by one of two processes; what could not be delivered is tried again."""
+    soft = {"id": "soft", "usd": "0.000000001", "per": "total", "hard": False}
+    with hook([500]) as (url, told):
+        changes = {"budget_webhook": url, "budgets": [soft]}
+        beside = {**changes, "database": f"sqlite:///{tmp_path}/var/headgate.db"}
+        (tmp_path / "beside").mkdir()
+        with (
+            running_stack(tmp_path, changes=changes) as one,
+            running_stack(tmp_path / "beside", changes=beside) as other,
+        ):
+            assert {Admin(stack).ask().status_code for stack in (one, other)} == {200}
+            await until(lambda: len(told) >= 2, 15)
+            assert {Admin(stack).ask().status_code for stack in (one, other)} == {200}
+        assert [event["percent"] for event in told] in ([80, 100], [100, 80])
+        assert told[0]["event"] == "budget.used"
+        assert (told[0]["budget"], told[0]["hard"], told[0]["period_end"]) == ("soft", False, None)

@@ -153,3 +153,24 @@ def test_what_cannot_be_answered_is_said(config: Path, words: tuple[str, ...], s
     result = CliRunner().invoke(app, ["report", words[0], "--config", str(config), *words[1:]])
     assert result.exit_code == 2
     assert says in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_providers_account_beside_the_ledger(config: Path, tmp_path: Path) -> None:
+    """Both sides' rows by day and model; what only one has is a variance too; and an invoice's total."""
+    account = tmp_path / "openai.csv"
+    account.write_text(
+        "day,model,cost_usd\n2026-01-01,gpt-4o-mini,0.0002\n2026-01-02,gpt-4o,1\n2026-03-01,gpt-4o,9\n"
+    )
+    output = run(config, "reconcile", "--usage", str(account), *JANUARY, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(output.lstrip("\ufeff"))))
+    found = [(row["day_utc"], row["model"], row["variance_usd"], row["requests"]) for row in rows]
+    assert found == [
+        ("2026-01-01", "gpt-4o-mini", "0.000050000", "1"),
+        ("2026-01-02", "gpt-4o", "1.000000000", "0"),
+        ("", "", "1.000050000", "1"),
+    ]
+    output = run(config, "reconcile", "--total", "0.00012", "--backend", "openai-main", *JANUARY)
+    assert "-0.000030000" in output
+    for words in (("--total", "1", "--usage", str(account)), (), ("--total", "1", "--backend", "vllm")):
+        result = CliRunner().invoke(app, ["report", "reconcile", "--config", str(config), *words])
+        assert result.exit_code == 2

@@ -131,6 +131,12 @@ class Purse:
         """The largest share of these that is spent or set aside, as of the last visit to the database."""
         return max((a.share_used for a in self.allowances(budgets, at_ns)), default=0.0)
 
+    def standings(self) -> list[tuple[Budget, Window, Standing]]:
+        """Of the present windows that this process knows of, as of the last visit to the database."""
+        with self._lock:
+            found = list(self._current.values())
+        return [(a.budget, a.window, a.standing) for a in found if a.standing is not None]
+
     # The event loop's side.
 
     def allowances(self, budgets: Sequence[Budget], at_ns: int) -> tuple[Allowance, ...]:

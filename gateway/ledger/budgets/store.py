@@ -61,6 +61,29 @@ TABLES = (
     """,
 )
 
+NOTICE_TABLE = """
+    CREATE TABLE budget_notice (
+        budget TEXT NOT NULL,
+        start_ns BIGINT NOT NULL,
+        percent BIGINT NOT NULL,
+        PRIMARY KEY (budget, start_ns, percent)
+    )
+"""
+
+
+def claim_notice(connection: Connection, budget: str, start_ns: int, percent: int) -> bool:
+    """Whether it falls to this process to tell that so much of a window is used: one does, once."""
+    statement = (
+        "INSERT INTO budget_notice VALUES (:b, :s, :p) ON CONFLICT (budget, start_ns, percent) DO NOTHING"
+    )
+    return connection.execute(text(statement), {"b": budget, "s": start_ns, "p": percent}).rowcount == 1
+
+
+def drop_notice(connection: Connection, budget: str, start_ns: int, percent: int) -> None:
+    """Nobody could be told: it is to be tried again."""
+    statement = "DELETE FROM budget_notice WHERE budget = :b AND start_ns = :s AND percent = :p"
+    connection.execute(text(statement), {"b": budget, "s": start_ns, "p": percent})
+
 
 def open_window(connection: Connection, budget: Budget, window: Window) -> Standing:
     """The window's standing; it is created where this is its first use."""
@@ -201,13 +224,23 @@ def _summed(charges: Iterable[Charge]) -> Sequence[Charge]:
 
 
 def _spent(connection: Connection, scope: Scope, window: Window) -> int:
-    """What the ledger's entries of the window cost, as far as their price is known."""
-    conditions, values = ["started_ns >= :from_ns", "started_ns < :to_ns"], {}
+    """What the ledger has of the window's cost, as far as prices are known.
+
+    From its entries, and for days that were pruned and begin in the window from their roll-ups.
+    """
+    entries = _cost(connection, scope, "entry", "started_ns >= :from_ns AND started_ns < :to_ns", window)
+    began = "day * 86400000000000"
+    pruned = f"day IN (SELECT day FROM pruned_day) AND {began} >= :from_ns AND {began} < :to_ns"  # noqa: S608
+    return entries + _cost(connection, scope, "rollup", pruned, window)
+
+
+def _cost(connection: Connection, scope: Scope, table: str, within: str, window: Window) -> int:
+    conditions, values = [within], {}
     for column, value in (("key_id", scope.key), ("team", scope.team), ("route", scope.route)):
         if value:
             conditions.append(f"{column} = :{column}")
             values[column] = value
-    query = f"SELECT tags, cost_nano FROM entry WHERE {' AND '.join(conditions)} AND cost_nano <> 0"  # noqa: S608 - ours
+    query = f"SELECT tags, cost_nano FROM {table} WHERE {' AND '.join(conditions)} AND cost_nano <> 0"  # noqa: S608 - ours
     if not scope.tag:
         query = query.replace("tags, cost_nano", "COALESCE(SUM(cost_nano), 0)", 1)
     rows = connection.execute(text(query), {"from_ns": window.start_ns, "to_ns": window.end_ns, **values})
