@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from gateway.cli import adapters, admin, fake, finetune, keys, policy, privacy, report, serve, trials
+from gateway.cli import (
+    adapters,
+    admin,
+    backtest,
+    fake,
+    finetune,
+    keys,
+    policy,
+    privacy,
+    report,
+    serve,
+    trials,
+)
 from gateway.errors import HeadgateError
 
 app = typer.Typer(
@@ -22,6 +34,7 @@ app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
 policy.app.command("test")(trials.run_tests)
 policy.app.command("explain")(trials.explain)
+policy.app.command("backtest")(backtest.run_backtest)
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(adapters.app, name="adapter")
