@@ -10,6 +10,7 @@ from gateway.cli import (
     backtest,
     fake,
     finetune,
+    import_,
     keys,
     policy,
     privacy,
@@ -37,6 +38,7 @@ policy.app.command("explain")(trials.explain)
 policy.app.command("backtest")(backtest.run_backtest)
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(import_.app, name="import")
 app.add_typer(adapters.app, name="adapter")
 
 
