@@ -7,6 +7,9 @@ orders all 20 targets, or a canary and a shadow.
 
 `limits_none_us` is what rate limits cost a request that none covers, `limits_us` one whose key has limits on
 requests, tokens and concurrent requests, `limits_three_us` one whose team and route have them too.
+
+`backtest_million_s` is a backtest over a million stored requests in SQLite, of 720 kinds: reading them, and
+deciding them by a policy with weights, a canary and a shadow.
 """
 
 import asyncio
@@ -14,17 +17,23 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load.month import fill
+from gateway.ledger.past import read_past
+from gateway.ledger.store import Store
 from gateway.limits.limiter import Limiter, Rules
 from gateway.rates import Rates
-from gateway.types import Principal
+from gateway.types import Entry, Outcome, Principal, Usage
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
 from router_policies.load import load
+from router_policies.privacy import DEFAULT_SCALE
+from router_policies.simulate import backtest, cells
 from router_policies.types import (
     BackendInfo,
     Catalog,
@@ -141,6 +150,48 @@ async def limits_us(limiter: Limiter) -> float:
     return round(statistics.median(rounds), 2)
 
 
+def backtest_s(rows: int) -> float:
+    """Seconds for a backtest over so many requests."""
+    template = Entry(
+        call_id="template", started_ns=0, key_id="", team="", tags=(), endpoint="chat/completions",
+        model_asked="gpt-4o-mini", privacy="internal", findings={}, policy="p@1", route="r", reason="",
+        stream=True, attempts=1, status=200, outcome=Outcome.OK, usage=Usage(output_tokens=100),
+        duration_ms=900.0,
+    )  # fmt: skip
+    zone = Zone(name="us-cloud", ceiling=PrivacyClass.RESTRICTED)
+    backends = {name: BackendInfo(name=name, zone=zone, models=("*",)) for name in ("backend-0", "backend-1")}
+    targets = [{"backend": name, "model": "model-1", "weight": 2} for name in backends]
+    beside = {"backend": "backend-0", "model": "model-2"}
+    route = {
+        "targets": [{"group": {"strategy": "weighted", "targets": targets}}],
+        "canary": {"share": 0.1, "targets": [beside]},
+        "shadow": {"share": 0.1, "target": beside},
+    }
+    routes = [
+        {"name": f"team-{i}", "match": {"team": f"team-{i}", "prompt_tokens": {"at_most": 900}}, **route}
+        for i in range(10)
+    ]
+    price = Price(input=150_000_000, output=600_000_000)
+    prices = {(name, f"model-{i}"): price for name in backends for i in range(6)}
+    catalog = Catalog(backends=backends, prices=prices)
+    document = {"name": "new", "version": 1, "routes": [*routes, {"name": "rest", **route}]}
+    new = load(document, "benchmark", catalog)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/ledger.db")
+        store.migrate()
+        fill(store, template, rows)
+        start = time.perf_counter()
+        recorded = read_past(
+            store, None, None, cell=cells(new), scale=DEFAULT_SCALE, backends=catalog.backends
+        )
+        found = backtest(new, recorded, {})
+        taken = time.perf_counter() - start
+        store.close()
+    if found.requests != rows or sum(route.requests for route in found.routes) != rows:
+        raise SystemExit(f"not the backtest that was to be timed: {found}")
+    return round(taken, 2)
+
+
 def main() -> None:
     large = policy()
     figures = {"decide_us": median_us(large), "decide_again_us": median_us(large)}
@@ -155,6 +206,7 @@ def main() -> None:
     figures["limits_us"] = asyncio.run(limits_us(Limiter(Rules(keys={"*": most}))))
     three = Rules(keys={"*": most}, teams={"*": most}, routes={"*": most})
     figures["limits_three_us"] = asyncio.run(limits_us(Limiter(three)))
+    figures["backtest_million_s"] = backtest_s(1_000_000)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     line = json.dumps({"suite": "policy", "figures": figures, "machine": machine})
     OUT.parent.mkdir(exist_ok=True)

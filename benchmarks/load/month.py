@@ -51,7 +51,7 @@ VARIED = {
 
 def month(store: Store, template: Entry, rows: int) -> dict[str, float]:
     """Fills the month and measures; the store is of nobody else."""
-    _fill(store, template, rows)
+    fill(store, template, rows)
     entries = _timed(lambda: chargeback(store, ["team", "model"], NOVEMBER), times=1)
     days = store.days_to_roll_up(NOVEMBER.until_ns + DAY_NS)
     rolling = [_timed(lambda day=day: store.roll_up(day), times=1) for day in days]
@@ -70,7 +70,7 @@ def month(store: Store, template: Entry, rows: int) -> dict[str, float]:
     }
 
 
-def _fill(store: Store, template: Entry, rows: int) -> None:
+def fill(store: Store, template: Entry, rows: int) -> None:
     values = dict(zip(COLUMNS, to_row(encode(template)), strict=True))
     step = DAYS * DAY_NS // rows
     varied = VARIED | {"started_ns": f"{NOVEMBER.since_ns} + i * {step}"}

@@ -7,9 +7,11 @@ import typer
 from gateway.cli import (
     adapters,
     admin,
+    backtest,
     data,
     fake,
     finetune,
+    import_,
     keys,
     ledger,
     migrate,
@@ -47,8 +49,10 @@ app.add_typer(admin.app, name="admin")
 app.add_typer(keys.app, name="key")
 policy.app.command("test")(trials.run_tests)
 policy.app.command("explain")(trials.explain)
+policy.app.command("backtest")(backtest.run_backtest)
 app.add_typer(policy.app, name="policy")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(import_.app, name="import")
 app.add_typer(adapters.app, name="adapter")
 
 

@@ -191,3 +191,21 @@ def test_explain(admin: Admin) -> None:
 def test_no_name_no_draft(admin: Admin, document: dict[str, Any]) -> None:
     """What has no name and version cannot be kept."""
     assert admin("POST", "/policies", {"document": document}).status_code == 400
+
+
+def test_the_schema_of_policies(admin: Admin) -> None:
+    """Editors and other programs get it from the gateway, and so may a viewer."""
+    schema = admin.as_role("viewer")("GET", "/policies/schema").json()
+    assert schema["$defs"]["Route"]["properties"]["shadow"]
+    assert "restricted" in str(schema["$defs"]["ClassRange"])
+
+
+def test_an_explanation_has_costs(admin: Admin) -> None:
+    """Each candidate says what it may cost; one whose price nobody knows says so."""
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}
+    told = admin.made("/policies/tests@1/explain", {"body": body, "task": "sort"})
+    (target,) = told["targets"]
+    assert (target["place"], target["expected_ms"]) == ("first choice", None)
+    assert target["expected_nano"] > 0
+    other = admin.made("/policies/tests@1/explain", {"body": {**body, "model": "nobodys-model"}})
+    assert other["targets"][0]["expected_nano"] is None
