@@ -18,17 +18,16 @@ Errors leave as ApiError; the data plane renders them.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.admission import Keys, check_model, check_route
-from gateway.backends.answer import Answer
-from gateway.backends.base import Source
-from gateway.backends.wire import meter_for, stream_error
-from gateway.calls import Begun, Caller
-from gateway.errors import ApiError, BackendError, Denied, StreamBroken, UpstreamFailed
+from gateway.answering import pass_answer, upstream_failed
+from gateway.backends.wire import stream_error
+from gateway.calls import Caller
+from gateway.errors import BackendError, Denied
 from gateway.holds import Holds
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.limits.limiter import Grant, Limiter, Rules
@@ -37,8 +36,9 @@ from gateway.privacy.classify import Classifier
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
 from gateway.privacy.sessions import Recalled, Sessions
-from gateway.record import WITHHELD, Attempt, Record, Recorder
+from gateway.record import WITHHELD, Record, Recorder
 from gateway.replies import Reply, Restoring
+from gateway.shadows import Shadows
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
@@ -49,14 +49,10 @@ from router_policies.types import (
     Facts,
     Parameters,
     PrivacyClass,
-    Resilience,
     Snapshot,
-    shadow_id,
 )
 
 log = logging.getLogger("headgate.pipeline")
-
-MOST_SHADOWS = 64  # under way at once
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,7 +224,7 @@ class Pipeline:
             message = f"The route's deadline of {seconds:g} s has passed."
             if not record.begun:
                 late = BackendError(ErrorClass.TIMEOUT, message, status=504, code="deadline_exceeded")
-                raise _upstream_failed(late, record) from None
+                raise upstream_failed(late, record) from None
             record.interrupted()
             reply.write(stream_error(request.endpoint, message, "deadline_exceeded"))
 
@@ -238,11 +234,11 @@ class Pipeline:
         try:
             begun = await self._caller.first_answer(decision, outgoing, record)
         except BackendError as error:
-            raise _upstream_failed(error, record) from error
+            raise upstream_failed(error, record) from error
         try:
             if begun.attempt.candidate.masked and request.masked is not None:
                 reply = Restoring(reply, request, request.masked.vault, record)
-            await _pass(request, begun, reply, record)
+            await pass_answer(request, begun, reply, record)
         finally:
             await begun.aclose()
 
@@ -273,79 +269,6 @@ def _unit(request: Request, facts: Facts) -> str:
     """What a canary takes as a whole: a user that the client names keeps the release; else each request."""
     user = request.body.get("user")
     return f"{facts.key_id}/{user}" if user and isinstance(user, str) else facts.call_id
-
-
-class Shadows:
-    """Copies of requests for a route's shadow. Nobody waits for them, and what comes back goes nowhere.
-
-    Each is a request of its own: with a row, tagged `shadow`, and a hold in the budgets. Where a budget, the
-    backend or the process has no room for it, there is none.
-    """
-
-    def __init__(self, caller: Caller, recorder: Recorder, holds: Holds | None) -> None:
-        self._caller, self._recorder, self._holds = caller, recorder, holds
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, decision: Decision, call: Call, request: Request, outgoing: Outgoing) -> None:
-        """Starts a copy, if the decision has a shadow."""
-        shadow = decision.shadow
-        if shadow is None or len(self._tasks) >= MOST_SHADOWS or not self._caller.has_room(shadow.backend):
-            return
-        facts = call.facts
-        copied = replace(facts, call_id=shadow_id(facts.call_id), tags=facts.tags | {"shadow"})
-        alone = replace(
-            decision,
-            candidates=(shadow,),
-            reason=f"shadow of {facts.call_id}",
-            resilience=Resilience(),
-            shadow=None,
-        )
-        # Without the vault: it is the client's answer that has its values put back.
-        task = asyncio.create_task(
-            self._run(
-                replace(call, facts=copied, tags=call.tags | {"shadow"}, session=""),
-                alone,
-                replace(request, masked=None),
-                outgoing,
-            )
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def aclose(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _run(self, call: Call, decision: Decision, request: Request, outgoing: Outgoing) -> None:
-        try:
-            with self._recorder.record(call, request, decision) as record:
-                if self._holds is not None:
-                    record.held = await self._holds.hold(call, decision, request)
-                try:
-                    begun = await self._caller.first_answer(decision, outgoing, record)
-                except BackendError as error:
-                    raise _upstream_failed(error, record) from error
-                try:
-                    await _pass(request, begun, Dropped(), record)
-                finally:
-                    await begun.aclose()
-        except ApiError as error:
-            log.info("request %s: %s", call.facts.call_id, error.code or error.status)
-        except Exception:  # a fault of ours must not end in a task that nobody looks at
-            log.exception("request %s failed on a fault of ours", call.facts.call_id)
-
-
-class Dropped:
-    """A reply that goes nowhere."""
-
-    def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
-
-    def start(self, status: int, headers: Mapping[str, str]) -> None: ...
-
-    def write(self, chunk: bytes) -> None: ...
-
-    def drawn_from(self, source: Source | None) -> None: ...
 
 
 def _with_parameters(request: Request, parameters: Parameters) -> Request:
@@ -381,73 +304,4 @@ def _facts(
         user=request.user,
         session=recalled.session,
         at_s=started_ns / 1e9,
-    )
-
-
-async def _pass(request: Request, begun: Begun, reply: Reply, record: Record) -> None:
-    if request.stream:
-        await _pass_stream(request, begun.attempt, begun.answer, reply, record)
-    else:
-        _pass_whole(begun.attempt, begun.answer, reply, record)
-
-
-def _pass_whole(attempt: Attempt, answer: Answer, reply: Reply, record: Record) -> None:
-    record.answered_whole(attempt, answer.status, answer.first)
-    headers = {"content-type": answer.content_type} | record.headers()
-    reply.whole(answer.status, headers, answer.first)
-    record.completed()
-
-
-async def _pass_stream(
-    request: Request, attempt: Attempt, answer: Answer, reply: Reply, record: Record
-) -> None:
-    """A broken stream ends with an error event, never with an invented finish (invariant 4)."""
-    meter = meter_for(request.endpoint, strip_usage=not request.wants_usage)
-
-    def pass_on(chunk: bytes) -> None:
-        events = meter.feed(chunk)
-        if events:
-            reply.write(events)
-
-    record.answering(attempt, answer.status, meter)
-    reply.start(answer.status, {"content-type": answer.content_type} | record.headers())
-    reply.drawn_from(answer.source)
-    try:
-        await answer.pump(pass_on)
-        if not (meter.done or meter.failed):
-            raise StreamBroken(f"it ended without {meter.end_mark}")
-    except StreamBroken as error:
-        if not (meter.done or meter.failed):  # else the client has been told how it ended
-            record.interrupted()
-            reply.write(meter.broken(f"The backend broke off in mid-stream: {error}."))
-            return
-    finally:
-        reply.drawn_from(None)
-    if meter.failed:
-        record.interrupted()
-    else:
-        record.completed()
-
-
-def _upstream_failed(error: BackendError, record: Record) -> UpstreamFailed:
-    """What the last backend said, in its own words where it had any.
-
-    But a 401 is about our key, not the client's, and may quote from it; and from the request, so it is not
-    logged either.
-    """
-    headers = record.headers()
-    if error.status == 401:
-        backend = headers.get("x-headgate-backend", "")
-        log.error("request %s: backend %s refused our credentials", record.call_id, backend)
-        message = "The backend refused the gateway's own credentials; its operator has been told."
-        return UpstreamFailed(message, code="backend_credentials_refused", headers=headers)
-    if error.retry_after is not None:
-        headers["retry-after"] = error.retry_after
-    return UpstreamFailed(
-        error.message,
-        status=error.status,
-        type=error.type,
-        code=error.code if error.status < 500 else error.code or error.error_class.value,
-        param=error.param,
-        headers=headers,
     )

@@ -24,9 +24,9 @@ from finetune.curate.checks import Scan, all_findings, summarise
 from finetune.curate.findings import DataFile, Finding, Preflight, count
 from finetune.curate.preflight import NoPreflight, learn_from
 from finetune.curate.reading import Unusable, read_file, rows_of_table
-from gateway.app import build_detectors
 from gateway.cli import data_screen as screen
 from gateway.errors import ConfigError
+from gateway.parts import build_detectors
 from gateway.privacy.detect import Detector, StructuredDetector
 from gateway.privacy.recogniser.detector import NameDetector
 from gateway.settings import load_settings

@@ -12,8 +12,8 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from gateway.app import build_detectors
 from gateway.errors import HeadgateError
+from gateway.parts import build_detectors
 from gateway.privacy.detect import Detector, Finding, StructuredDetector, outermost
 from gateway.privacy.recogniser.detector import NameDetector, coverage, start
 from gateway.privacy.rules import RuleDetector, read_rules

@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 
 from gateway.api.explaining import Question, explain_request
-from gateway.app import build_classifier, build_detectors
 from gateway.cli.client import JsonOption
 from gateway.cli.serve import ConfigOption
 from gateway.errors import ConfigError
 from gateway.ledger.prices import usd
+from gateway.parts import build_classifier, build_detectors
 from gateway.policy_file import build_catalog, load_policy, policy_cases
 from gateway.settings import load_settings
 from router_policies.cases import run_cases

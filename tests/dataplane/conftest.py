@@ -16,8 +16,9 @@ import uvloop
 import yaml
 
 from gateway.admission import hash_key
-from gateway.app import Headgate, build_app, build_backend
+from gateway.app import Headgate, build_app
 from gateway.backends.openai_wire import OpenAIWire
+from gateway.parts import build_backend
 from gateway.resilience.breaker import Breakers
 from gateway.resilience.retry import RetryBudget
 from gateway.settings import load_settings
