@@ -32,6 +32,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     `validation` the two files are train and held-out; without it `held_out_share` of the rows in `data` is
     held out.
 
+    `rate_ratio` above 1 is LoRA+: the second matrix of each pair learns faster than the first by so much.
+
     `method` is supervised fine-tuning (sft) or direct preference optimization (dpo), whose files hold
     preference rows and whose pull to the base is `beta`. `incumbent` is the folder of the adapter that is in
     service: the new one must be surely better. `general` are rows of other work, on which the adapter may
@@ -58,6 +60,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     batch_size: int | None = None
     learning_rate: float | None = None
     prompt_dropout: float | None = None
+    rate_ratio: float = 1.0
     licence: str = "unspecified"
     method: Literal["sft", "dpo"] = "sft"
     beta: float = 0.1
@@ -81,6 +84,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             or self.learning_rate > 0,
             f"prompt_dropout must be 0 to 0.9, is {self.prompt_dropout}": self.prompt_dropout is None
             or 0 <= self.prompt_dropout <= 0.9,
+            f"rate_ratio must be 1 to 64, is {self.rate_ratio}": 1 <= self.rate_ratio <= 64,
             f"data file not found: {self.data}": self.data.is_file(),
             f"validation file not found: {self.validation}": self.validation is None
             or self.validation.is_file(),
@@ -122,7 +126,13 @@ def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyp
     dropout = job.prompt_dropout
     if dropout is None:
         dropout = CLASSIFICATION_DROPOUT if labels * ROWS_PER_LABEL <= rows else 0.0
-    return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate, prompt_dropout=dropout)
+    return Hyperparameters(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        prompt_dropout=dropout,
+        rate_ratio=job.rate_ratio,
+    )
 
 
 def _preference_hyperparameters(job: Job, rows: int, parameters: int) -> Hyperparameters:
@@ -132,6 +142,7 @@ def _preference_hyperparameters(job: Job, rows: int, parameters: int) -> Hyperpa
         epochs=job.epochs or max(1, min(10, round(100 * batch_size / rows))),
         batch_size=batch_size,
         learning_rate=job.learning_rate or _rate(parameters) / 5,
+        rate_ratio=job.rate_ratio,
     )
 
 
