@@ -84,6 +84,15 @@ def test_few_rows_get_many_steps_and_preferences_few(job: Job) -> None:
     assert nudge.steps(100) < usual.steps(100)
 
 
+def test_what_the_base_knows_need_not_be_learned(job: Job) -> None:
+    """The more rows the base answers by itself the fewer steps, but never none; a wish is a wish."""
+    answers = ["a", "b"] * 50
+    epochs = [hyperparameters(job, answers, 4_000_000, known).epochs for known in (0.0, 0.5, 0.95, 1.0)]
+    assert epochs[0] > epochs[1] > epochs[2] == epochs[3] >= 3
+    wished = msgspec.structs.replace(job, epochs=7)
+    assert hyperparameters(wished, answers, 4_000_000, 1.0).epochs == 7
+
+
 def test_what_a_job_may_be_compared_with_must_be_there(job: Job, tmp_path: Path) -> None:
     """Beta, tolerance, rate ratio, incumbent and general rows are checked before a process is started."""
     bad = msgspec.structs.replace(
