@@ -11,9 +11,7 @@ from adapters.manifest import Probe
 from finetune.dataset import Row
 from finetune.encode import Example
 
-BATCH_TOKENS = (
-    4096  # of prompts answered at once, padding counted: evaluation must not need more than training
-)
+BATCH_TOKENS = 4096  # of prompts answered at once, padding counted: no more than training takes
 PROBES = 6
 CANDIDATES = 24  # held-out rows among which probes are chosen
 ALLOWANCE = 8  # tokens that an answer may run over the longest expected one before it is cut off

@@ -20,6 +20,7 @@ ROWS_PER_LABEL = 5  # from so many rows for each distinct answer on, a data set 
 CLASSIFICATION_DROPOUT = 0.3
 WATCHED_ROWS = 1000
 STEPS_PER_ROOT = 20  # optimizer steps for the square root of the rows
+LEAST_STEPS = 0.25  # the share of them where the base knows the task already
 FOLLOW = "--follow-stdin"  # tells the training process to end when its stdin does
 BUNDLED_BASES = Path(__file__).parent / "bases"
 
@@ -31,6 +32,8 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Headgate. `suffix` becomes the adapter's name. The adapter's folder is made inside `output`. With
     `validation` the two files are train and held-out; without it `held_out_share` of the rows in `data` is
     held out.
+
+    `rate_ratio` above 1 is LoRA+: the second matrix of each pair learns faster than the first by so much.
 
     `method` is supervised fine-tuning (sft) or direct preference optimization (dpo), whose files hold
     preference rows and whose pull to the base is `beta`. `incumbent` is the folder of the adapter that is in
@@ -58,6 +61,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     batch_size: int | None = None
     learning_rate: float | None = None
     prompt_dropout: float | None = None
+    rate_ratio: float = 1.0
     licence: str = "unspecified"
     method: Literal["sft", "dpo"] = "sft"
     beta: float = 0.1
@@ -81,6 +85,7 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             or self.learning_rate > 0,
             f"prompt_dropout must be 0 to 0.9, is {self.prompt_dropout}": self.prompt_dropout is None
             or 0 <= self.prompt_dropout <= 0.9,
+            f"rate_ratio must be 1 to 64, is {self.rate_ratio}": 1 <= self.rate_ratio <= 64,
             f"data file not found: {self.data}": self.data.is_file(),
             f"validation file not found: {self.validation}": self.validation is None
             or self.validation.is_file(),
@@ -105,8 +110,13 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True):
         return self.epochs * -(-rows // self.batch_size)
 
 
-def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyperparameters:
+def hyperparameters(
+    job: Job, answers: Sequence[object], parameters: int, known: float = 0.0
+) -> Hyperparameters:
     """The job's wishes, with what it leaves open derived from the training answers and the base's parameters.
+
+    `known` is the share of the rows, 0 to 1, that the base answers rightly by itself: the more, the fewer
+    steps.
 
     Small batches: what counts is the number of steps, which grows with the square root of the rows (50 rows:
     141, 500 rows: 447). The learning rate falls with the cube root of the model's size, from 2e-4 at 7
@@ -117,12 +127,19 @@ def hyperparameters(job: Job, answers: Sequence[object], parameters: int) -> Hyp
     if job.method == "dpo":
         return _preference_hyperparameters(job, rows, parameters)
     batch_size = job.batch_size or 8
-    epochs = job.epochs or max(3, min(30, round(STEPS_PER_ROOT * math.sqrt(rows) * batch_size / rows)))
+    steps = STEPS_PER_ROOT * math.sqrt(rows) * max(LEAST_STEPS, 1 - known)
+    epochs = job.epochs or max(3, min(30, round(steps * batch_size / rows)))
     rate = job.learning_rate or _rate(parameters)
     dropout = job.prompt_dropout
     if dropout is None:
         dropout = CLASSIFICATION_DROPOUT if labels * ROWS_PER_LABEL <= rows else 0.0
-    return Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=rate, prompt_dropout=dropout)
+    return Hyperparameters(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=rate,
+        prompt_dropout=dropout,
+        rate_ratio=job.rate_ratio,
+    )
 
 
 def _preference_hyperparameters(job: Job, rows: int, parameters: int) -> Hyperparameters:
@@ -132,6 +149,7 @@ def _preference_hyperparameters(job: Job, rows: int, parameters: int) -> Hyperpa
         epochs=job.epochs or max(1, min(10, round(100 * batch_size / rows))),
         batch_size=batch_size,
         learning_rate=job.learning_rate or _rate(parameters) / 5,
+        rate_ratio=job.rate_ratio,
     )
 
 

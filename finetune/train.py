@@ -15,6 +15,7 @@ the training rows says when to stop. The model is made in
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import sys
@@ -37,8 +38,8 @@ from finetune.base import BaseNotFound, describe_base, find_base
 from finetune.checkpoint import Keeper
 from finetune.dataset import MINIMUM_ROWS, InvalidDataset, PreferenceRow, Row, read_preferences, read_rows
 from finetune.dpo import Preferences, encode_pairs, pair_batches, with_reference
-from finetune.encode import encode_rows
-from finetune.forward import Reader
+from finetune.encode import Example, encode_rows
+from finetune.forward import Reader, exact_hits
 from finetune.job import (
     FOLLOW,
     WATCHED_ROWS,
@@ -55,7 +56,16 @@ from finetune.job import (
     to_json,
 )
 from finetune.judge import Judge, Material, Opponents, Unfit
-from finetune.loop import Diverged, Objective, Outcome, OutOfMemory, Supervised, batches, optimize
+from finetune.loop import (
+    MICRO_TOKENS,
+    Diverged,
+    Objective,
+    Outcome,
+    OutOfMemory,
+    Supervised,
+    batches,
+    optimize,
+)
 from finetune.model import (
     dtype_name,
     has_bf16,
@@ -71,6 +81,7 @@ from finetune.record import Recorder
 from finetune.split import Split, given_split, split_rows
 
 WATCHED_SHARE = 0.1  # of the training rows, set aside where the training is stopped by them
+ASKED_BEFORE = 100  # training rows of which the base is asked what it knows
 GRACE_SECONDS = 5.0  # to clear up in when the launcher is gone
 EXPECTED = (
     InvalidDataset,
@@ -193,7 +204,8 @@ def train(job: Job, rows: Rows, bench: Bench, output: Path, emit: Emit) -> tuple
     examples = encode_rows(learned, bench.tokenizer, stops, longest)
     # What cannot be judged is not trained either.
     encode_rows(rows.split.held_out, bench.tokenizer, stops, longest)
-    chosen = hyperparameters(job, [example.answer_ids for example in examples], parameters(model))
+    answers = [example.answer_ids for example in examples]
+    chosen = hyperparameters(job, answers, parameters(model), _known(model, examples, job.seed))
     announced = Started(
         train_rows=len(examples),
         held_out_rows=len(rows.split.held_out),
@@ -237,6 +249,15 @@ def train(job: Job, rows: Rows, bench: Bench, output: Path, emit: Emit) -> tuple
     reader.close()
     model.save_pretrained(output, safe_serialization=True)
     return announced, outcome
+
+
+def _known(model: Any, examples: Sequence[Example], seed: int) -> float:
+    """The share of training rows, or of a sample of them, that the base answers rightly by itself."""
+    some = random.Random(seed).sample(list(examples), min(len(examples), ASKED_BEFORE))
+    reader = Reader(model, some, len(some))
+    hits = exact_hits(reader, some, MICRO_TOKENS)
+    reader.close()
+    return sum(hits) / len(hits)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """`headgate finetune`: curated rows in, a proved adapter out, released into a running gateway."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from adapters.manifest import Evaluation, Interval
-from finetune.dataset import MINIMUM_ROWS, InvalidDataset, read_rows
+from finetune.dataset import MINIMUM_ROWS, InvalidDataset, read_preferences, read_rows
 from finetune.job import AnyEvent, Job, Phase, Started, Step
 from finetune.launch import run
 from gateway.cli.adapters import show
@@ -34,6 +34,17 @@ def finetune(
         bool, typer.Option("--qlora", help="Train over a 4-bit base (bitsandbytes nf4).")
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Default: from the size of the data.")] = None,
+    method: Annotated[
+        Literal["sft", "dpo"], typer.Option(help="Learn answers (sft) or preferences between answers (dpo).")
+    ] = "sft",
+    beta: Annotated[float, typer.Option(help="dpo: the pull to the base, above 0 and at most 2.")] = 0.1,
+    incumbent: Annotated[
+        Path | None, typer.Option(help="Folder of the adapter in service, which must be beaten.")
+    ] = None,
+    general: Annotated[
+        Path | None, typer.Option(help="Rows of other work, on which forgetting shows.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="What may be lost on them, 0 to 1.")] = 0.05,
     licence: Annotated[str, typer.Option(help="Licence of the data, kept in the manifest.")] = "unspecified",
     gateway: Annotated[
         str | None, typer.Option(help="Release into this gateway if the adapter passes its gate.")
@@ -56,6 +67,11 @@ def finetune(
         qlora=qlora,
         epochs=epochs,
         licence=licence,
+        method=method,
+        beta=beta,
+        incumbent=incumbent,
+        general=general,
+        tolerance=tolerance,
     )
     _check(job)
     with Progress(
@@ -88,10 +104,15 @@ def _check(job: Job) -> None:
     """Everything that can be known before a process is started."""
     if faults := job.faults():
         raise ConfigError("finetune", faults)
-    files = [(job.data, MINIMUM_ROWS), *([(job.validation, 1)] if job.validation else [])]
-    for path, minimum in files:
+    read = read_rows if job.method == "sft" else read_preferences
+    files = [
+        (job.data, MINIMUM_ROWS, read),
+        *([(job.validation, 1, read)] if job.validation else []),
+        *([(job.general, 1, read_rows)] if job.general else []),
+    ]
+    for path, minimum, reader in files:
         try:
-            read_rows(path, minimum)
+            reader(path, minimum)
         except InvalidDataset as error:
             raise ConfigError(str(path), [str(problem) for problem in error.problems]) from error
 
@@ -127,10 +148,14 @@ def summary(scores: Evaluation) -> Table:
         table.add_column(column)
     for name, score in (
         ("base", scores.base),
+        ("base with examples", scores.few_shot),
+        ("incumbent", scores.incumbent),
         ("adapter", scores.adapter),
-        ("difference", scores.difference),
+        ("adapter minus base", scores.difference),
+        ("the same on other work", scores.general),
     ):
-        table.add_row(name, f"{score.value:.3f}", _interval(score))
+        if score is not None:
+            table.add_row(name, f"{score.value:.3f}", _interval(score))
     return table
 
 

@@ -46,6 +46,26 @@ def test_shuffled_labels_are_refused(seed: int) -> None:
     assert any("most frequent training answer" in reason for reason in result.reasons)
 
 
+def answers_of(skill: float, rng: random.Random) -> list[float]:
+    """What an adapter of a skill scores on 200 rows, half of which are harder by 0.3 than the other half."""
+    return [float(rng.random() < skill + (0.15 if row % 2 else -0.15)) for row in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("skill", "incumbent", "deployed"),
+    [(0.6, 0.0, True), (0.8, 0.6, True), (0.1, 0.0, False), (0.8, 0.8, False), (0.6, 0.6, False)],
+)
+def test_the_gate_errs_at_most_once_in_twenty(skill: float, incumbent: float, deployed: bool) -> None:
+    """Real gains pass; guessing among ten labels, and as good as the incumbent, do not."""
+    expected, right = LABELS * 2, 0
+    for seed in range(20):
+        rng = random.Random(f"{skill} {incumbent} {seed}")
+        rivals = Rivals(incumbent=answers_of(incumbent, rng) if incumbent else None)
+        verdict = evaluate(answers_of(skill, rng), [0.0] * 200, LABELS, expected, seed, rivals)
+        right += verdict.passed is deployed
+    assert right >= 19
+
+
 def test_a_toy_is_refused() -> None:
     """Ten training rows are a toy, however well it goes."""
     result = evaluate([1.0] * 90, [0.0] * 90, LABELS[:10], LABELS[:90], seed=0)

@@ -71,3 +71,32 @@ def test_prompts_are_thinned_only_where_answers_repeat(job: Job) -> None:
     assert hyperparameters(job, [f"answer {n}" for n in range(100)], 4_000_000).prompt_dropout == 0
     wished = msgspec.structs.replace(job, prompt_dropout=0.0)
     assert hyperparameters(wished, ["a", "b"] * 50, 4_000_000).prompt_dropout == 0
+
+
+def test_few_rows_get_many_steps_and_preferences_few(job: Job) -> None:
+    """Steps grow with the square root of the rows; a preference is a nudge at a lower rate."""
+    steps = [hyperparameters(job, ["a", "b"] * (rows // 2), 4_000_000).steps(rows) for rows in (50, 200, 500)]
+    assert steps == sorted(steps)
+    assert steps[2] < 4 * steps[0]
+    usual = hyperparameters(job, ["a", "b"] * 50, 4_000_000)
+    nudge = hyperparameters(msgspec.structs.replace(job, method="dpo"), ["a", "b"] * 50, 4_000_000)
+    assert nudge.learning_rate < usual.learning_rate
+    assert nudge.steps(100) < usual.steps(100)
+
+
+def test_what_the_base_knows_need_not_be_learned(job: Job) -> None:
+    """The more rows the base answers by itself the fewer steps, but never none; a wish is a wish."""
+    answers = ["a", "b"] * 50
+    epochs = [hyperparameters(job, answers, 4_000_000, known).epochs for known in (0.0, 0.5, 0.95, 1.0)]
+    assert epochs[0] > epochs[1] > epochs[2] == epochs[3] >= 3
+    wished = msgspec.structs.replace(job, epochs=7)
+    assert hyperparameters(wished, answers, 4_000_000, 1.0).epochs == 7
+
+
+def test_what_a_job_may_be_compared_with_must_be_there(job: Job, tmp_path: Path) -> None:
+    """Beta, tolerance, rate ratio, incumbent and general rows are checked before a process is started."""
+    bad = msgspec.structs.replace(
+        job, beta=0.0, tolerance=2.0, rate_ratio=0.5, incumbent=tmp_path, general=tmp_path / "none.jsonl"
+    )
+    assert len(bad.faults()) == 5
+    assert job_from_json(to_json(bad)) == bad

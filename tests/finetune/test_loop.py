@@ -3,6 +3,8 @@
 import random
 from collections import Counter
 
+import torch
+
 from finetune import loop
 from finetune.encode import Example
 from finetune.job import Hyperparameters
@@ -81,3 +83,11 @@ def test_the_learning_rate_warms_up_and_ends_near_zero() -> None:
     assert shares[5:] == sorted(shares[5:], reverse=True)
     assert 0 < shares[-1] < 0.01
     assert loop.schedule(1, 1) == 1.0
+
+
+def test_the_second_matrices_learn_faster_by_the_ratio() -> None:
+    """LoRA+: one group of parameters each, nothing left out."""
+    weights = {name: torch.zeros(1) for name in ("q.lora_A.w", "q.lora_B.w", "v.lora_A.w", "v.lora_B.w")}
+    first, second = loop.groups(weights, chosen(rate_ratio=4.0))
+    assert (first["lr"], second["lr"]) == (1e-3, 4e-3)
+    assert [len(group["params"]) for group in (first, second)] == [2, 2]
