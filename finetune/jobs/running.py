@@ -8,8 +8,10 @@ down, training begins again (in the same folder, where what it left lies); after
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from safetensors import safe_open
@@ -28,6 +30,8 @@ from finetune.jobs.states import Status
 from finetune.jobs.store import JobStore
 from finetune.launch import Result, Training
 from router_policies.names import tuned_adapter, tuned_model
+
+T = TypeVar("T")
 
 WRITE_S = 0.5  # events are written together, this often
 RETRIES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # before a release is tried again
@@ -49,14 +53,14 @@ class Runner:
         self._jobs, self._files, self._release, self._base, self._runs = jobs, files, release, base, runs
 
     def run(self, holding: Holding) -> None:
-        """Until the job is over or the lease is lost. Raises what the database does."""
+        """Until the job is over. Raises LeaseLost."""
         try:
             self._run(holding)
         except (Failure, OSError, ValueError, LookupError) as error:
             failure = error if isinstance(error, Failure) else Failure("worker_failed", _words(error))
-            outcome = self._ended(holding) | {"error": failure.error, "estimated_finish": None}
+            outcome = _ended() | {"error": failure.error, "estimated_finish": None}
             event = Event(level="error", message=failure.error.message)
-            self._jobs.write(holding.lease, [event], outcome=outcome, to=Status.FAILED)
+            self._write(holding, [event], outcome=outcome, to=Status.FAILED)
 
     def _run(self, holding: Holding) -> None:
         job = holding.lease.job
@@ -65,33 +69,36 @@ class Runner:
                 "worker_failed", f"{MOST_ATTEMPTS} attempts to run the job ended with their workers"
             )
         folder = Path(job.outcome.adapter) if job.outcome.adapter else self._train(job, holding)
+        scores = read_manifest(folder).evaluation
+        if not scores.passed:
+            raise Failure("do_not_deploy", f"Do not deploy: {'; '.join(scores.reasons)}")
         name = model_name(job)
-        self._jobs.write(holding.lease, [Event(message="Releasing the adapter")], outcome={"releasing": True})
+        self._write(holding, [Event(message="Releasing the adapter")], outcome={"releasing": True})
         release = self._released(folder, job, holding)
-        outcome = self._ended(holding) | {"fine_tuned_model": name, "release": release}
+        outcome = _ended() | {"fine_tuned_model": name, "release": release}
         done = [
             Event(message=f"New fine-tuned model created: {name}"),
             Event(message="The job has successfully completed"),
         ]
-        self._jobs.write(holding.lease, done, outcome=outcome, to=Status.SUCCEEDED)
+        self._write(holding, done, outcome=outcome, to=Status.SUCCEEDED)
 
     def _train(self, job: StoredJob, holding: Holding) -> Path:
-        """The folder of an adapter that passed its gate. Raises Failure, LeaseLost."""
+        """The folder of a whole adapter. Raises Failure, LeaseLost."""
         plan = self._plan(job)
         if faults := plan.faults():
             raise Failure("training_failed", "; ".join(faults))
         again = " again" if job.outcome.chosen else ""
-        self._jobs.write(holding.lease, [Event(message=f"Fine-tuning job started{again}")])
+        self._write(holding, [Event(message=f"Fine-tuning job started{again}")])
         with Training(plan) as training:
             holding.on_lost(training.stop)
             last = self._follow(training, holding)
             result = training.result()
         if holding.lost:
             raise LeaseLost(job.id)
-        return self._judged(result, last, holding)
+        return self._kept(result, last, holding)
 
     def _follow(self, training: Training, holding: Holding) -> Step | None:
-        """Writes down what the training reports; its last step."""
+        """Writes down what the training reports, and later where the database is away; its last step."""
         pending: list[Event] = []
         outcome: dict[str, Any] = {}
         last, written = None, time.monotonic()
@@ -100,20 +107,23 @@ class Runner:
             outcome |= learned(event)
             last = event if isinstance(event, Step) else last
             if time.monotonic() - written > WRITE_S or not isinstance(event, Step):
-                self._jobs.write(holding.lease, pending, outcome=outcome)
-                pending, outcome, written = [], {}, time.monotonic()
+                written = time.monotonic()
+                with suppress(self._jobs.away):
+                    self._jobs.write(holding.lease, pending, outcome=outcome)
+                    pending, outcome = [], {}
         if not holding.lost:
-            self._jobs.write(holding.lease, pending, outcome=outcome)
+            self._write(holding, pending, outcome=outcome)
         return last
 
-    def _judged(self, result: Result, last: Step | None, holding: Holding) -> Path:
-        """What became of the training, written down. Raises Failure: there is nothing to release."""
+    def _kept(self, result: Result, last: Step | None, holding: Holding) -> Path:
+        """What came of the training, written down. Raises Failure: nothing did."""
         if result.manifest is None or result.folder is None:
             raise Failure("training_failed", result.reason or "the training process said nothing")
         job = holding.lease.job
-        steps = self._jobs.metrics(job.id)
-        file = self._files.write(
-            step_metrics(steps), filename="step_metrics.csv", purpose=RESULTS, owner=job.owner
+        table = self._insist(holding, lambda: step_metrics(self._jobs.metrics(job.id)))
+        file = self._insist(
+            holding,
+            lambda: self._files.write(table, filename="step_metrics.csv", purpose=RESULTS, owner=job.owner),
         )
         outcome = {
             "adapter": str(result.folder),
@@ -127,12 +137,24 @@ class Runner:
             f"{scores.adapter.value:.3f}, base {scores.base.value:.3f}",
             data={"evaluation": msgspec.to_builtins(scores)},
         )
-        self._jobs.write(
-            holding.lease, [event], outcome=outcome, checkpoint=_checkpoint(result.manifest, last)
-        )
-        if not result.deployable:
-            raise Failure("do_not_deploy", f"Do not deploy: {'; '.join(scores.reasons)}")
+        self._write(holding, [event], outcome=outcome, checkpoint=_checkpoint(result.manifest, last))
         return result.folder
+
+    def _write(self, holding: Holding, events: Sequence[Event], **more: Any) -> None:
+        """As `JobStore.write`, insisting. Raises LeaseLost."""
+        self._insist(holding, lambda: self._jobs.write(holding.lease, events, **more))
+
+    def _insist(self, holding: Holding, work: Callable[[], T]) -> T:
+        """What `work` returns, tried again while the database is away: the lease says how long that may be.
+
+        Raises LeaseLost.
+        """
+        while True:
+            try:
+                return work()
+            except self._jobs.away as error:
+                if holding.wait_lost(WRITE_S):
+                    raise LeaseLost(holding.lease.job.id) from error
 
     def _released(self, folder: Path, job: StoredJob, holding: Holding) -> str:
         """Raises Failure, LeaseLost."""
@@ -145,7 +167,7 @@ class Runner:
                 if pause_s is None:
                     raise Failure("release_failed", f"The gateway cannot be reached: {error}") from error
                 message = f"The gateway cannot be reached; trying again in {pause_s:g} s: {error}"
-                self._jobs.write(holding.lease, [Event(level="warn", message=message)])
+                self._write(holding, [Event(level="warn", message=message)])
                 if holding.wait_lost(pause_s):
                     raise LeaseLost(job.id) from error
         raise AssertionError  # the last pass raises or returns
@@ -171,8 +193,9 @@ class Runner:
         rate = wishes.learning_rate_multiplier * _usual_rate(plan, job.asked.method)
         return msgspec.structs.replace(plan, learning_rate=rate)
 
-    def _ended(self, holding: Holding) -> dict[str, Any]:
-        return {"finished_at": int(time.time()), "releasing": False}
+
+def _ended() -> dict[str, Any]:
+    return {"finished_at": int(time.time()), "releasing": False}
 
 
 def _words(error: Exception) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, true, update
+from sqlalchemy.exc import DBAPIError
 
 from finetune.jobs.errors import LeaseLost, UnknownCursor, UnknownJob, WrongStatus
 from finetune.jobs.records import ID_PREFIX, Asked, Checkpoint, Event, Outcome, Owner, StoredJob
@@ -40,11 +41,15 @@ class Lease(NamedTuple):
 class JobStore:
     """Over `reading` and `writing`, which open a transaction each; whatever those raise is passed on.
 
+    `away` is what they raise where the same call may succeed later.
+
     On SQLite a `writing` transaction is the only one of its kind. Whatever is raised in it rolls it back.
     """
 
-    def __init__(self, reading: Transaction, writing: Transaction) -> None:
-        self._reading, self._writing = reading, writing
+    def __init__(
+        self, reading: Transaction, writing: Transaction, away: type[Exception] = DBAPIError
+    ) -> None:
+        self._reading, self._writing, self.away = reading, writing, away
 
     # For clients.
 

@@ -13,7 +13,7 @@ from finetune.jobs.release import Release
 from finetune.jobs.store import JobStore
 from finetune.jobs.tables import VERSIONS
 from finetune.jobs.worker import LEASE_S, Worker
-from gateway.ledger.database import open_engine, reading, writing
+from gateway.ledger.database import StoreUnavailable, open_engine, reading, writing
 from gateway.ledger.migrations import migrate
 from gateway.settings import Settings, VllmSettings
 
@@ -60,7 +60,7 @@ class Tuning:
         self._settings = settings
         self._database = JobsDatabase(settings.database_url)
         transactions = self._database.reading, self._database.writing
-        self.jobs = JobStore(*transactions)
+        self.jobs = JobStore(*transactions, away=StoreUnavailable)
         self.files = FileStore(settings.state / "files", *transactions)
 
     @property
