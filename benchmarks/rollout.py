@@ -10,7 +10,7 @@ release that the gateway names in its headers has to say.
     promote_ms            from POST /admin/adapters to the first token of the new adapter on every replica
     load_ms               three load calls alone, at the same time, under the same traffic
     overhead_ms           the difference, release by release; of it
-    probe_ms              what three probes alone take, likewise, and beyond_probe_ms is the rest, which is ours
+    probe_ms              what three probes alone take; beyond_probe_ms is the rest, which is ours
     seen_ms               from the answer to that POST until the other gateway routes to the new release
     rollback_s            from POST …/rollback until both gateways route to the release before
     failed_requests       whole answers that failed, in all phases
