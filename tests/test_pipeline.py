@@ -353,6 +353,7 @@ async def test_a_fault_of_ours_in_a_backend(world: World) -> None:
 
 async def test_a_canary_takes_users_or_requests_as_a_whole(world: World) -> None:
     """A user that the client names is one unit of traffic, of that key; else each request is one."""
+    world.backends["rented"].script.extend([WHOLE] * 3)
     for more in ({"user": "u-1"}, {"user": "u-1"}, {}):
         await world.ask(**more)
     assert world.units == ["k/u-1", "k/u-1", "call_1"]
