@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 
 from adapters.errors import NoSlot, ProbeFailed
 from adapters.fleet import Fleet
+from adapters.probe import in_brief
 from adapters.slots import Slots
 from adapters.store import ArtifactStore
 
@@ -84,7 +85,8 @@ class Demand:
             return
         manifest = await asyncio.to_thread(self._store.get, release)
         try:
-            await self._fleet.prove(replica, manifest, path)
+            # It has passed all of its probes in its rollout, and its files have just been digested again.
+            await self._fleet.prove(replica, in_brief(manifest), path)
         except ProbeFailed:
             await self._fleet.unload(replica, release)
             raise

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from adapters.errors import ProbeFailed
 from adapters.manifest import Manifest, Probe
 from adapters.replica import Completion, Replica
@@ -57,6 +59,12 @@ async def probe(replica: Replica, manifest: Manifest) -> None:
         )
     if reasons:
         raise ProbeFailed(replica.name, reasons)
+
+
+def in_brief(manifest: Manifest) -> Manifest:
+    """The manifest with one probe that tells the adapter from its base, where there is such a one."""
+    telling = [one for one in manifest.probes if one.completion.strip() != one.base_completion.strip()]
+    return msgspec.structs.replace(manifest, probes=tuple(telling[:1]) or manifest.probes)
 
 
 async def _ask(replica: Replica, model: str, probes: Sequence[Probe]) -> tuple[Completion, ...]:

@@ -114,7 +114,8 @@ class Reconciler:
 
     @property
     def served(self) -> Served:
-        replicas = self._fleet.served()
+        blocked = self._desired.blocked
+        replicas = {name: releases - blocked for name, releases in self._fleet.served().items()}
         anywhere = frozenset[str]().union(*replicas.values())
         aliases = {}
         for name, to in self._desired.aliases.items():
@@ -133,6 +134,11 @@ class Reconciler:
         if held and to.previous in anywhere and self._told.aliases.get(to.alias) == to.previous:
             return to.previous
         return None
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The releases that aliases lead to, or led to before: nothing else is brought in on demand."""
+        return self._desired.needed
 
     @property
     def _on_demand(self) -> bool:

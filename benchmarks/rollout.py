@@ -9,7 +9,8 @@ release that the gateway names in its headers has to say.
 
     promote_ms            from POST /admin/adapters to the first token of the new adapter on every replica
     load_ms               three load calls alone, at the same time, under the same traffic
-    overhead_ms           the difference, release by release
+    overhead_ms           the difference, release by release; of it
+    probe_ms              what three probes alone take; beyond_probe_ms is the rest, which is ours
     seen_ms               from the answer to that POST until the other gateway routes to the new release
     rollback_s            from POST …/rollback until both gateways route to the release before
     failed_requests       whole answers that failed, in all phases
@@ -52,6 +53,8 @@ from rich.table import Table
 from safetensors.numpy import load_file, save_file
 
 from adapters.manifest import MANIFEST_FILE, WEIGHT_FILES
+from adapters.probe import probe
+from adapters.replica import Replica
 from gateway.admission import hash_key
 from gateway.backends.vllm_process import VllmProcess
 from tests.support.adapters import BASE, QUEUES, REQUESTS, read_manifest, seal, train_adapter
@@ -279,18 +282,20 @@ class Site:
                 )
             )
 
-    async def loads_ms(self, release: str, folder: Path) -> float:
-        """Three load calls alone, at once; the adapter is unloaded again."""
-        body = {"lora_name": release, "lora_path": str(folder)}
+    async def alone_ms(self, folder: Path) -> tuple[float, float]:
+        """Three load calls alone, at once, and after them three probes alone; then it is unloaded again."""
+        manifest = read_manifest(folder)
+        replicas = [
+            Replica(one.url, one.url, api_key=VLLM, client=http)
+            for one, http in zip(self.vllms, self.direct, strict=True)
+        ]
         started = time.perf_counter()
-        for answer in await asyncio.gather(
-            *(one.post("/v1/load_lora_adapter", json=body) for one in self.direct)
-        ):
-            answer.raise_for_status()
-        took = time.perf_counter() - started
-        gone = {"lora_name": release}
-        await asyncio.gather(*(one.post("/v1/unload_lora_adapter", json=gone) for one in self.direct))
-        return took * 1e3
+        await asyncio.gather(*(one.load(manifest.release, folder) for one in replicas))
+        loaded = time.perf_counter()
+        await asyncio.gather(*(probe(one, manifest) for one in replicas))
+        probed = time.perf_counter()
+        await asyncio.gather(*(one.unload(manifest.release) for one in replicas))
+        return (loaded - started) * 1e3, (probed - loaded) * 1e3
 
     async def first_tokens(self, release: str) -> None:
         """One token of the release from every replica."""
@@ -351,7 +356,7 @@ async def _until_ready(client: Client) -> None:
 def variants(trained: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
     """New releases without end, by turns of v2 and v1: their answers are the same, their bytes are not."""
     for number in itertools.count():
-        version = ("v2", "v1")[number % 2]
+        version = ("v2", "v1")[(number + number // 2) % 2]  # of two in a row, and of every other one
         made = shutil.copytree(trained[version], folder / f"{number}-{version}")
         weights = load_file(made / WEIGHT_FILES[1])
         hair = np.float32(1 + (number + 1) * 1e-6)
@@ -386,20 +391,21 @@ class Bench:
         if not self.site.attached:
             await self._kill(traffic)
 
-    async def release(self) -> tuple[str, Path]:
-        version, folder = next(self._folders)
-        found = await self.site.clients[0].admin("POST", "/adapters", {"folder": str(folder)})
-        self.version[found["release"]] = version
-        self.spans.append((found["release"], time.monotonic()))
-        return found["release"], folder
+    async def release(self, version: str, folder: Path) -> str:
+        # Known beforehand: traffic may meet the release before its own answer is here.
+        release = read_manifest(folder).release
+        self.version[release] = version
+        await self.site.clients[0].admin("POST", "/adapters", {"folder": str(folder)})
+        self.spans.append((release, time.monotonic()))
+        return release
 
     async def _learn(self) -> list[str]:
         """The prompts to which both versions give the answers that they were taught."""
         prompts = [text for texts in REQUESTS for text in texts]
         good = set(prompts)
         for _ in range(2):
-            release, _ = await self.release()
-            version = self.version[release]
+            version, folder = next(self._folders)
+            release = await self.release(version, folder)
             for queue, texts in zip(QUEUES[version], REQUESTS, strict=True):
                 for prompt in texts:
                     self.expected[version, prompt] = queue
@@ -413,25 +419,32 @@ class Bench:
         return sorted(good)
 
     async def _releases(self) -> None:
-        promote, load, overhead, seen = [], [], [], []
+        took_by: dict[str, list[float]] = {
+            name: [] for name in ("promote", "load", "probe", "overhead", "beyond_probe", "seen")
+        }
         for number in range(self.options.releases):
-            _, spare = next(self._folders)
-            alone = await self.site.loads_ms(f"spare-{number}@000000000000", spare)
+            (_, spare), new = next(self._folders), next(self._folders)
+            load, probed = await self.site.alone_ms(spare)
             started = time.perf_counter()
-            release, _ = await self.release()
+            release = await self.release(*new)
             returned = time.perf_counter()
             seen_at = asyncio.create_task(self._until_routed(self.site.clients[1], release))
             await self.site.first_tokens(release)
             took = (time.perf_counter() - started) * 1e3
-            seen.append((await seen_at - returned) * 1e3)
-            promote.append(took)
-            load.append(alone)
-            overhead.append(took - alone)
-            screen.print(
-                f"release {number + 1}: {took:.0f} ms, loads alone {alone:.0f} ms, seen {seen[-1]:.0f} ms"
-            )
+            measured = {
+                "promote": took,
+                "load": load,
+                "probe": probed,
+                "overhead": took - load,
+                "beyond_probe": took - load - probed,
+                "seen": (await seen_at - returned) * 1e3,
+            }
+            for name, value in measured.items():
+                took_by[name].append(value)
+            told = ", ".join(f"{name} {value:.0f} ms" for name, value in measured.items())
+            screen.print(f"release {number + 1}: {told}")
             await asyncio.sleep(1.5)
-        for name, values in (("promote", promote), ("load", load), ("overhead", overhead), ("seen", seen)):
+        for name, values in took_by.items():
             self.figures |= {f"{name}_ms_p50": statistics.median(values), f"{name}_ms_p99": _p99(values)}
 
     async def _rollbacks(self) -> None:

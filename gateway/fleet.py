@@ -149,8 +149,11 @@ class Fleet:
         return found
 
     async def bring_in(self, model: str) -> None:
-        """Has an adapter loaded that is asked for, where there are more than slots. Raises BackendError."""
-        if self._demand is None or not is_adapter(model):
+        """Has an adapter loaded that is asked for, where there are more than slots. Raises BackendError.
+
+        Not one that merely lies in the store: it may have failed its rollout, or be blocked.
+        """
+        if self._demand is None or model not in self._reconciler.needed:
             return
         try:
             await self._demand.ensure(model, self._settings.wait_s)

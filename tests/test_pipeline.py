@@ -137,17 +137,21 @@ class World:
         prices = PriceBook({}, "none", {f"{name}-model": price for name in ZONES})
         charges = {name: ByToken(prices, "") for name in ZONES}
         upstreams = {name: Upstream(b, Slots(9), 0.0) for name, b in self.backends.items()}
-        self.snapshot = Snapshot()
+        self.snapshot, self.units = Snapshot(), list[str]()
         classifier = Classifier([StructuredDetector()])
         self.pipeline = Pipeline(
             keys=Keys([(hash_key("sk"), Principal(key_id="k", team="t"))]),
             classifier_of=lambda _: classifier,
             policy=lambda *_: policy,
-            snapshot=lambda unit: self.snapshot,
+            snapshot=self._snapshot_for,
             caller=Caller(upstreams, Breakers(upstreams, random=lambda: 0.5)),
             recorder=Recorder(self.rows, charges, Observers(Metrics()), self.serving),
             sessions=Sessions(NoPast()),
         )
+
+    def _snapshot_for(self, unit: str) -> Snapshot:
+        self.units.append(unit)
+        return self.snapshot
 
     async def ask(
         self,
@@ -362,3 +366,11 @@ async def test_a_fault_of_ours_in_a_backend(world: World) -> None:
         await world.ask()
     assert world.asked() == ["rented"]
     assert (world.row.outcome, world.row.status) == ("failed", 500)
+
+
+async def test_a_canary_takes_users_or_requests_as_a_whole(world: World) -> None:
+    """A user that the client names is one unit of traffic, of that key; else each request is one."""
+    world.backends["rented"].script.extend([WHOLE] * 3)
+    for more in ({"user": "u-1"}, {"user": "u-1"}, {}):
+        await world.ask(**more)
+    assert world.units == ["k/u-1", "k/u-1", "call_1"]

@@ -5,7 +5,7 @@ The replicas are stand-ins on real sockets; gateway, ledger, registry and their 
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,29 +54,35 @@ class Site:
         self.ledger.insert(rows)
 
 
-def configuration(urls: list[str]) -> dict[str, Any]:
+def configuration(urls: list[str], **changes: Any) -> dict[str, Any]:
+    vllm = {"kind": "vllm", "zone": "home", "urls": urls, "model": "tiny", "usd_per_hour": "1"}
     return {
         "policy": "policy.yaml",
         "zones": {"home": {"local": True, "ceiling": "restricted"}},
-        "backends": {
-            "vllm": {"kind": "vllm", "zone": "home", "urls": urls, "model": "tiny", "usd_per_hour": "1"}
-        },
+        "backends": {"vllm": vllm | changes},
         "keys": [{"id": "app", "sha256": hash_key("sk"), "team": "desk"}],
     }
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+@asynccontextmanager
+async def running(folder: Path, **changes: Any) -> AsyncIterator[Site]:
+    """`changes` go over the backend of the configuration."""
     async with AsyncExitStack() as stack:
         fakes = [FakeVllm("a"), FakeVllm("b")]
         urls = [await stack.enter_async_context(fake.serving()) for fake in fakes]
-        path = tmp_path / "headgate.yaml"
-        path.write_text(yaml.safe_dump(configuration(urls)))
+        path = folder / "headgate.yaml"
+        path.write_text(yaml.safe_dump(configuration(urls, **changes)))
         settings = load_settings(path, {})
         settings.state.mkdir()
-        site = Site(settings, tmp_path)
+        site = Site(settings, folder)
         stack.callback(site.ledger.close)
         await stack.enter_async_context(site.fleet.running())
+        yield site
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with running(tmp_path) as site:
         yield site
 
 
@@ -168,3 +174,26 @@ async def test_by_hand(site: Site) -> None:
     assert (await site.fleet.withdraw("desk", by="bob")).reason == "withdrawn by bob"
     assert site.fleet.snapshot.aliases == {ALIAS: new, "desk@previous": old}
     assert third not in site.fleet.snapshot.aliases.values()
+
+
+async def test_only_what_aliases_lead_to_is_brought_in(tmp_path: Path) -> None:
+    """With one slot each, stable and previous come in when asked for; what only lies in the store never."""
+    async with running(tmp_path, slots=1) as site:
+        old, new = await site.release(1), await site.release(2)
+        stranger = site.fleet._store.put(make_artifact(tmp_path / "desk-3", seed=3)).release
+        for release in (old, new, old):
+            await site.fleet.bring_in(release)
+            assert site.fleet.able(release)
+        assert site.fleet.demand()["hits"] + site.fleet.demand()["misses"] == 3
+        await site.fleet.bring_in(stranger)
+        assert not site.fleet.able(stranger)
+
+
+async def test_a_blocked_release_answers_nobody_any_more(site: Site) -> None:
+    """Not by its alias, nor by its digest: at once, though replicas have yet to unload it."""
+    one = await site.release(1)
+    assert site.fleet.able(one)
+    (row,) = {seen.row for seen in await site.fleet.seen_by(one)}
+    await site.fleet.erase([row], block=True, by="ann")
+    assert ALIAS not in site.fleet.snapshot.aliases
+    assert not site.fleet.able(one)
