@@ -229,7 +229,7 @@ class Record:
         usage = self._estimated_usage()
         priced = charge.estimate(candidate.model, usage, self._call.started_ns)
         held = 0 if self.held is None else self.held.amount_nano
-        if held > (priced.cost_nano or 0):
+        if priced.cost_nano is not None and held > priced.cost_nano:
             priced = Priced(cost_nano=held, source=f"{priced.source}, as much as was held")
         lost = self._row(candidate, usage, priced)
         try:

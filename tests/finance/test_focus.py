@@ -13,6 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.finance.files import to_csv, to_parquet
 from gateway.finance.focus import Exporter
@@ -38,6 +39,17 @@ OVERRIDES = {
         output=Decimal(10),
         tiers=(OverrideTier(above_tokens=1000, input=Decimal("2.5"), output=Decimal(15)),),
         request=Decimal("0.001"),
+    ),
+    "heard": Override(
+        input=Decimal("2.5"),
+        output=Decimal(10),
+        cached=Decimal("1.25"),
+        cache_write=Decimal("3.125"),
+        cache_write_1h=Decimal(5),
+        audio_input=Decimal(32),
+        audio_output=Decimal(64),
+        image_output=Decimal(40),
+        factors={"batch": Decimal("0.5")},
     ),
 }
 SUPPORTED = {
@@ -75,6 +87,17 @@ def ours(call_id: str, **changes: Any) -> Any:
     return entry(call_id, **(usual | changes))
 
 
+HEARD = Usage(
+    input_tokens=1000,
+    cached_input_tokens=100,
+    cache_write_tokens=50,
+    cache_write_1h_tokens=20,
+    audio_input_tokens=300,
+    output_tokens=200,
+    audio_output_tokens=110,
+    image_output_tokens=40,
+    reasoning_tokens=7,
+)
 VARIED = [
     priced("1", "small", Usage(input_tokens=1001, cached_input_tokens=333, output_tokens=77)),
     priced("2", "small", Usage(input_tokens=7, output_tokens=1), started_ns=STARTED_NS + DAY_NS, tags=()),
@@ -86,6 +109,8 @@ VARIED = [
     ours("8", cost_nano=11, usage=Usage(), outcome=Outcome.FAILED),
     ours("9", cost_nano=1_234_567, usage=Usage(input_tokens=11, output_tokens=3, estimated=True)),
     entry("10", model="unheard-of", cost_nano=None),
+    priced("12", "heard", HEARD),
+    priced("13", "heard", replace(HEARD, service_tier="batch")),
     entry("11", outcome=Outcome.REFUSED, backend="", model="", cost_nano=None, usage=Usage()),
 ]
 CORRECTIONS = [
@@ -154,8 +179,9 @@ def test_each_meter_is_its_tokens_at_its_price(filled: Store) -> None:
             tokens[str(row["SkuMeter"])] += int(Decimal(row["ConsumedQuantity"] or 0))
     known = [e for e in VARIED if e.cost_nano is not None]
     assert tokens["Cached Input Tokens"] == sum(e.usage.cached_input_tokens for e in known)
-    assert tokens["Input Tokens"] + tokens["Cached Input Tokens"] == sum(e.usage.input_tokens for e in known)
-    assert tokens["Output Tokens"] + tokens["Reasoning Tokens"] == sum(e.usage.output_tokens for e in known)
+    said = [meter for meter in tokens if "Output" in meter or "Reasoning" in meter]
+    assert sum(tokens[meter] for meter in said) == sum(e.usage.output_tokens for e in known)
+    assert tokens.total() == sum(e.usage.input_tokens + e.usage.output_tokens for e in known)
 
 
 def test_list_prices_are_those_of_the_page(filled: Store) -> None:
@@ -167,7 +193,7 @@ def test_list_prices_are_those_of_the_page(filled: Store) -> None:
             json.loads(row["SkuPriceDetails"] or "{}").get("x_PromptTokensAbove"),
         ): row["ListUnitPrice"]
         for row in rows_of(export(filled, hourly={}))
-        if row["x_UnitPriceMethod"] == "List"
+        if row["x_UnitPriceMethod"] == "List" and row["x_Model"] != "heard"
     }
     assert {key: Decimal(str(price)) * 10**6 for key, price in prices.items()} == {
         ("small", "Input Tokens", None): Decimal("0.15"),  # of prompts of any length: it has no tiers
@@ -209,6 +235,29 @@ def test_a_correction_of_an_earlier_month_has_its_class(filled: Store) -> None:
         ("Correction", "0.000000042000000000"),
         (None, "-0.000000007000000000"),
     ]
+
+
+def test_each_meter_and_service_tier_has_its_sku(filled: Store) -> None:
+    """One row for each meter that was used, at its own unit price; half of it in a batch."""
+    rows = [r for r in rows_of(export(filled)) if r["x_Model"] == "heard" and r["SkuMeter"]]
+    plain = {r["SkuMeter"]: r for r in rows if "batch" not in str(r["SkuPriceId"])}
+    batch = {r["SkuMeter"]: r for r in rows if "batch" in str(r["SkuPriceId"])}
+    quantities = {meter: int(Decimal(str(row["PricingQuantity"]))) for meter, row in plain.items()}
+    assert quantities == {
+        "Input Tokens": 550,
+        "Cached Input Tokens": 100,
+        "Cache Write Tokens": 30,
+        "Cache Write Tokens Kept 1 Hour": 20,
+        "Audio Input Tokens": 300,
+        "Output Tokens": 43,
+        "Reasoning Tokens": 7,
+        "Audio Output Tokens": 110,
+        "Image Output Tokens": 40,
+    }
+    assert batch.keys() == plain.keys()
+    for meter, row in plain.items():
+        assert Decimal(str(row["BilledCost"])) == 2 * Decimal(str(batch[meter]["BilledCost"]))
+        assert row["x_UnitPriceMethod"] == "List"
 
 
 def test_idle_time_is_a_charge_of_its_own(filled: Store) -> None:

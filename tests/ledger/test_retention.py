@@ -27,40 +27,40 @@ def fill(store: Store) -> None:
         )
 
 
-def test_sums_stay_as_they_were(store: Store) -> None:
+def test_sums_stay_as_they_were(any_store: Store) -> None:
     """By group and in all, with bounds on prompts too; the rows themselves are gone."""
-    fill(store)
-    before, whole = store.sums(GROUPS), store.sums([])
-    assert store.days_to_prune(DAY + 2) == [DAY, DAY + 1]
-    assert [store.prune(day) for day in (DAY, DAY + 1)] == [5, 5]
-    assert store.sums(GROUPS) == before
-    assert store.sums([]) == whole
-    assert {e.call_id[0] for e in store.last(99)} == {"2"}
-    assert sum(s.requests for s in store.sums([GroupBy.TEAM], prompt_bounds=[100])) == 15
-    assert store.days_to_prune(DAY + 2) == []
-    assert store.prune(DAY) == 0
+    fill(any_store)
+    before, whole = any_store.sums(GROUPS), any_store.sums([])
+    assert any_store.days_to_prune(DAY + 2) == [DAY, DAY + 1]
+    assert [any_store.prune(day) for day in (DAY, DAY + 1)] == [5, 5]
+    assert any_store.sums(GROUPS) == before
+    assert any_store.sums([]) == whole
+    assert {e.call_id[0] for e in any_store.last(99)} == {"2"}
+    assert sum(s.requests for s in any_store.sums([GroupBy.TEAM], prompt_bounds=[100])) == 15
+    assert any_store.days_to_prune(DAY + 2) == []
+    assert any_store.prune(DAY) == 0
 
 
-def test_what_comes_late_is_counted_beside_the_roll_up(store: Store) -> None:
+def test_what_comes_late_is_counted_beside_the_roll_up(any_store: Store) -> None:
     """Once, and a roll-up made anew does not take its place."""
-    fill(store)
-    store.prune(DAY)
-    store.insert([entry("late", started_ns=STARTED_NS + 99, cost_nano=1000)])
-    assert store.sums([])[0].requests == 16
-    assert store.roll_up(DAY, anew=True) is False
-    (first, *_) = store.sums([GroupBy.DAY])
+    fill(any_store)
+    any_store.prune(DAY)
+    any_store.insert([entry("late", started_ns=STARTED_NS + 99, cost_nano=1000)])
+    assert any_store.sums([])[0].requests == 16
+    assert any_store.roll_up(DAY, anew=True) is False
+    (first, *_) = any_store.sums([GroupBy.DAY])
     assert (first.requests, first.cost_nano) == (6, 10 + 11 + 12 + 13 + 14 + 1000)
-    assert store.prune(DAY) == 0
-    assert store.sums([])[0].requests == 16
+    assert any_store.prune(DAY) == 0
+    assert any_store.sums([])[0].requests == 16
 
 
 @pytest.mark.parametrize("tag", ["", "eu"])
-def test_a_budget_counts_pruned_days(store: Store, tag: str) -> None:
+def test_a_budget_counts_pruned_days(any_store: Store, tag: str) -> None:
     """One that is declared later still counts from its period's beginning."""
-    fill(store)
-    store.prune(DAY)
+    fill(any_store)
+    any_store.prune(DAY)
     budget = Budget(id="b", scope=Scope(tag=tag), cap_nano=10**9, period=Period.TOTAL)
-    with store.writing() as connection:
+    with any_store.writing() as connection:
         window = budget.window(STARTED_NS)
         assert open_window(connection, budget, window).spent_nano == 3 * (10 + 11 + 12 + 13 + 14)
 

@@ -1,19 +1,17 @@
 """Roll-ups: what a report reads from them is what the entries say, at any time and after any death."""
 
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import inspect, text
 
 from gateway.ledger import rollups
 from gateway.ledger.rollups import DAY_NS, GRACE_NS, ROLLUP, ROLLUP_DAY, Roller
@@ -24,29 +22,7 @@ from tests.ledger.conftest import OpenLedger
 from tests.ledger.samples import STARTED_NS, entry
 
 DAY = STARTED_NS // DAY_NS
-POSTGRES = os.environ.get("HEADGATE_TEST_POSTGRES", "")
 ALL = list(GroupBy)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_store(request: pytest.FixtureRequest, database: str) -> Iterator[Store]:
-    """An empty ledger on SQLite and, where HEADGATE_TEST_POSTGRES names one, on PostgreSQL."""
-    if request.param == "postgresql" and not POSTGRES:
-        pytest.skip("HEADGATE_TEST_POSTGRES names no database")
-    url = POSTGRES if request.param == "postgresql" else database
-    empty(url)
-    store = Store(url)
-    store.migrate()
-    yield store
-    store.close()
-
-
-def empty(url: str) -> None:
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        for table in inspect(engine).get_table_names():
-            connection.execute(text(f"DROP TABLE {table}"))
-    engine.dispose()
 
 
 def on(day: int, i: int, **changes: Any) -> Entry:

@@ -509,7 +509,10 @@ async def besieged(
     cluster: Cluster | None = None,
     calls_at_least: int = 0,
 ) -> Result:
-    """One run; it goes on until the provider had that many calls. Raises RuntimeError where a gateway does not start or end as it should."""
+    """One run, until time is up and the provider had that many calls.
+
+    Raises RuntimeError where a gateway does not start or end as it should.
+    """
     chance = random.Random(1)
     provider = Provider(chance)
     caps = caps_for(per_second * seconds * MEAN_NANO)

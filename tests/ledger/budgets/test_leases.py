@@ -11,7 +11,7 @@ from gateway.ledger.budgets.budget import Budget, Period, Scope
 from gateway.ledger.budgets.leases import Hold, Purse, Shortage
 from gateway.ledger.budgets.store import Charge, Standing, charge, release, standing
 from gateway.ledger.store import Store, StoreUnavailable
-from tests.ledger.samples import STARTED_NS
+from tests.ledger.samples import STARTED_NS, entry
 
 CAP = 1000
 BUDGET = Budget(id="b", cap_nano=CAP, period=Period.TOTAL)
@@ -264,3 +264,52 @@ def test_spent_and_held_never_exceed_the_cap(tmp_path_factory: pytest.TempPathFa
         process.killed()
     assert now(store).leased_nano == 0
     store.close()
+
+
+def test_a_budget_that_is_gone_gives_its_slices_back(store: Store) -> None:
+    """What is held stays until it has settled; what is free goes at once."""
+    mine = purse(store, Clock())
+    on_its_way = held(mine, 5)
+    mine.follow([])
+    mine.visit()
+    assert now(store).leased_nano == 5
+    mine.settle(on_its_way, 3)
+    drained(store, "a", 3)
+    mine.visit()
+    assert (now(store).spent_nano, now(store).leased_nano) == (3, 0)
+    assert mine.covering.of("", "", (), "") == ()
+
+
+def test_a_budget_with_another_cap_goes_on(store: Store) -> None:
+    """With its slices and what it has spent; a larger cap lets through what the smaller one refused."""
+    clock, tight = Clock(), Budget(id="b", cap_nano=4, period=Period.TOTAL)
+    mine = purse(store, clock, budgets=(tight,))
+    assert isinstance(hold(mine, 5, tight), Shortage)
+    mine.visit()
+    assert isinstance(hold(mine, 5, tight), Shortage)
+    mine.follow([BUDGET])
+    assert isinstance(held(mine, 5), Hold)
+    soft = Budget(id="b", cap_nano=CAP, period=Period.TOTAL, hard=False)
+    mine.follow([soft])
+    assert isinstance(hold(mine, 10**9, soft), Hold)
+
+
+def test_what_a_changed_budget_has_spent_is_counted_anew(store: Store) -> None:
+    """By its new scope: at once, and once more when other processes charge by it too."""
+    clock = Clock()
+    store.insert([entry("1", cost_nano=7, team="a"), entry("2", cost_nano=11, team="b")])
+    mine = purse(store, clock)
+    mine.follow([BUDGET])
+    mine.allowances([BUDGET], STARTED_NS)
+    mine.visit()
+    assert now(store).spent_nano == 18
+    narrow = Budget(id="b", scope=Scope(team="a"), cap_nano=CAP, period=Period.TOTAL)
+    mine.follow([narrow])
+    mine.visit()
+    assert now(store).spent_nano == 7
+    store.insert([entry("3", cost_nano=1, team="a")])  # by a process that does not know of it yet
+    mine.visit()
+    assert now(store).spent_nano == 7
+    clock.later(6)
+    mine.visit()
+    assert now(store).spent_nano == 8
