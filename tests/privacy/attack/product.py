@@ -49,7 +49,6 @@ PATHS = {
     "broken stream": Path("fallback", (Behaviour(break_after=1),)),
     "failing stream": Path("fallback", (Behaviour(fail_after=1),)),
     "deadline": Path("deadline"),
-    "canary of a group": Path("canary"),
     "masked": Path("masked", masks=True),
     "masked after 500": Path("masked-fallback", (Behaviour(status=500),), masks=True),
     "masked hedge": Path("masked-hedge", (Behaviour(latency=0.01, times=2),), masks=True),

@@ -111,6 +111,14 @@ def test_a_shadow(tmp_path: Path, lock: Callable[[], AbstractContextManager[None
             ring.assert_stayed(hidden, answer)
 
 
+def test_a_canary_of_a_group(ring: Arena) -> None:
+    """All requests are drawn for it; a public one goes outside by its strategy, a restricted one stays."""
+    ring.ask("chat/completions", encoded(chat(said("hello"))), x_headgate_tags="canary")
+    assert ring.news_outside()
+    for stream in (False, True):
+        ask(ring, canary(CARD, f"canary {stream}"), "canary", stream=stream)
+
+
 def test_a_client_that_leaves(ring: Arena) -> None:
     """While home is slow, and while it streams: the call ends there, and goes on nowhere else."""
     for number, how in enumerate((Behaviour(hang=True), Behaviour(chunk_delay=0.05))):
