@@ -26,6 +26,7 @@ REQUIRED = {
 STREAMED = frozenset({"chat/completions", "completions", "responses"})
 
 OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_LIMITED = frozenset(OUTPUT_LIMITS)
 _OUTPUT_LIMIT = {  # where the client gave none
     "chat/completions": "max_completion_tokens",
     "completions": "max_tokens",
@@ -111,7 +112,7 @@ def parse(endpoint: str, raw: bytes, limits: Limits = LIMITS) -> Request:
         metadata=words.metadata,
         task=words.task,
         user=user if type(user) is str else "",
-        output_tokens=_output_limit(body),
+        output_tokens=UNBOUNDED if _LIMITED.isdisjoint(body) else _output_limit(body),
     )
 
 

@@ -70,6 +70,23 @@ async def test_private_content_casts_no_shadow() -> None:
     assert len(shadowed.rows.settled) == 1
 
 
+async def test_a_masked_shadow_gets_placeholders_and_the_client_its_values() -> None:
+    """The copy may go out masked; the answer to the client's own request is not touched by that."""
+    masking = {"share": 1.0, "target": {"backend": "rented", "model": "rented-model", "mask": True}}
+    home = [{"backend": "own", "model": "own-model"}]
+    shadowed = World(
+        {"name": "p", "version": 3, "routes": [{"name": "all", "targets": home, "shadow": masking}]}
+    )
+    shadowed.backends["own"].script.append(WHOLE)
+    shadowed.backends["rented"].script.append(WHOLE)
+    assert (await shadowed.ask(content=SECRET)).body == WHOLE
+    await settled(shadowed, 2)
+    (copy,) = shadowed.backends["rented"].asked
+    assert b"4111" not in copy.content
+    assert b"my card is" in copy.content
+    assert b"4111" in shadowed.backends["own"].asked[0].content
+
+
 async def test_a_client_that_leaves_takes_no_shadow_along() -> None:
     """The copy goes on to its end when the client's own request is cancelled."""
     shadowed = world(**SHADOW)

@@ -7,14 +7,16 @@ it used, answer included, at its end. A limit that refuses a request has not cou
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from math import ceil
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.errors import ApiError
-from gateway.limits.shared import Shared, Unreachable
+from gateway.limits.shared import Found, Shared, Unreachable
 from gateway.limits.window import MINUTE_S, Counter
 from gateway.rates import Rates
 from gateway.types import Principal
@@ -178,22 +180,38 @@ class Limiter:
 
     async def _take_shared(self, shared: Shared, covering: Sequence[Covering], tokens: int) -> "Taken":
         names = [":".join(one.scope) for one in covering]
-        found = await shared.take(names, [one.rates for one in covering], tokens)
+        taking = asyncio.create_task(shared.take(names, [one.rates for one in covering], tokens))
+        try:
+            found = await asyncio.shield(taking)
+        except asyncio.CancelledError:  # the client has left; what is taken all the same goes back
+            self._finish(_undo(shared, names, taking, tokens))
+            raise
         if found.lacking is not None:
             at, what, wait_s = found.lacking
             raise RateLimited(covering[at], what, wait_s, _headers(found.standings))
 
         def give_back(used: int) -> None:  # nobody waits for it; a lease that is not given back runs out
-            task = asyncio.create_task(shared.give_back(names, found, used - tokens))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._finish(shared.give_back(names, found, used - tokens))
 
         return Taken(found.standings, give_back)
+
+    def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does what nobody waits for."""
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._ending, return_exceptions=True)
         if self._shared is not None:
             await self._shared.aclose()
+
+
+async def _undo(shared: Shared, names: Sequence[str], taking: asyncio.Task[Found], tokens: int) -> None:
+    with suppress(Unreachable):
+        found = await taking
+        if found.lacking is None:
+            await shared.give_back(names, found, -tokens)
 
 
 class Taken:

@@ -64,10 +64,15 @@ class Redis:
 
     async def _open(self) -> asyncio.StreamWriter:
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
-        self._writer = writer
         self._reading = asyncio.create_task(self._read(reader))
-        for command in self._hello:
-            await self._send(writer, command)
+        try:
+            for command in self._hello:
+                await self._send(writer, command)
+        except BaseException:  # whoever comes next must not find half a login
+            writer.transport.abort()
+            self._drop()
+            raise
+        self._writer = writer
         return writer
 
     async def _send(self, writer: asyncio.StreamWriter, command: Any) -> Reply:

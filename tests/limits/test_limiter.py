@@ -193,6 +193,24 @@ async def test_what_one_process_gives_back_another_may_take(shared: list[Shared]
     assert (await enter(two, tokens=10)).headers()["x-ratelimit-remaining-requests"] == "48"
 
 
+async def test_a_client_that_leaves_while_redis_is_asked_leaves_nothing_taken(shared: list[Shared]) -> None:
+    """Whenever it leaves: its slot is free again for others, at once and not when a lease runs out."""
+    limiter = Limiter(Rules(keys={"*": Rates(concurrent=1, tokens=100)}), shared[0])
+    await _outcome(limiter)  # so that there is a connection
+    other = Limiter(Rules(keys={"*": Rates(concurrent=1, tokens=100)}), shared[1])
+    for turns in range(8):
+        leaving = asyncio.create_task(enter(limiter, BOB))
+        for _ in range(turns):
+            await asyncio.sleep(0)  # one turn of the loop further each time
+        leaving.cancel()
+        with suppress(asyncio.CancelledError):
+            (await leaving).close()
+        await until(lambda: not limiter._ending)
+        grant = await enter(other, BOB, tokens=100)
+        grant.close()
+        await until(lambda: not other._ending)
+
+
 @pytest.fixture
 def blackhole() -> Iterator[str]:
     """A port that takes connections and never says a word."""

@@ -36,6 +36,7 @@ ANY_ERROR = ["connection", "timeout", "rate_limit", "server_error", "not_found",
 HOME, SPARE = {"backend": "home", "model": "home-model"}, {"backend": "spare", "model": "home-model"}
 RENTED, PARTNER = {"backend": "rented"}, {"backend": "partner"}
 MASKED = RENTED | {"mask": True}  # gets what is left when all that was found is taken out
+BUSY = {"group": {"strategy": "least_busy", "targets": [RENTED, PARTNER]}}
 PERSISTENT = {"attempts": 2, "on": ["connection", "timeout", "rate_limit", "server_error"], "backoff_ms": 1}
 
 
@@ -53,6 +54,8 @@ LEAKY = {
     "hedge": route("hedge", HOME, RENTED, hedge={"after_ms": 1}),
     "hedge-outside": route("hedge-outside", RENTED, PARTNER, HOME, hedge={"after_ms": 1}),
     "deadline": route("deadline", HOME, RENTED, deadline_s=5),
+    "canary": route("canary", HOME, canary={"share": 1.0, "targets": [BUSY]}),
+    "shadow": route("shadow", HOME, shadow={"share": 1.0, "target": RENTED}),
     "masked": route("masked", MASKED, HOME),
     "masked-fallback": route("masked-fallback", HOME, MASKED, RENTED),
     "masked-hedge": route("masked-hedge", HOME, MASKED, hedge={"after_ms": 1}),

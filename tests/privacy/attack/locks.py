@@ -26,9 +26,11 @@ def _decide_blindly(policy: CompiledPolicy, facts: Facts, snapshot: Snapshot) ->
     verdict = decide(policy, replace(facts, privacy=PrivacyClass.PUBLIC), snapshot)
     if isinstance(verdict, Denial):
         return verdict
+    shadow = verdict.shadow
     return replace(
         verdict,
         privacy=facts.privacy,
+        shadow=shadow and replace(shadow, permit=_true(shadow.permit, facts)),
         candidates=tuple(replace(c, permit=_true(c.permit, facts)) for c in verdict.candidates),
     )
 

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.privacy.attack.fields import chat, said
 from tests.privacy.attack.locks import undecided, unproved
 from tests.privacy.attack.traces import held
 from tests.support.stack import KEY, UPSTREAM_KEY
+from tests.support.waiting import until
 
 CARD = "payment_card"
 
@@ -93,6 +94,29 @@ def test_a_silent_home(ring: Arena, tag: str, stream: bool) -> None:
     """Home never answers: the time limits pass, and nobody else is asked in its place."""
     ring.script(Behaviour(hang=True, times=3))
     ask(ring, canary(CARD, f"{tag} {stream}"), tag, stream=stream)
+
+
+@pytest.mark.parametrize("lock", [unproved, undecided])
+def test_a_shadow(tmp_path: Path, lock: Callable[[], AbstractContextManager[None]]) -> None:
+    """A public request is copied out, of a restricted one nothing: be it `decide` or the door that shuts."""
+    with lock(), arena(tmp_path, "shadow") as ring:
+        shadows = ring.app._dataplane._pipeline._shadows
+        ring.ask("chat/completions", encoded(chat(said("hello"))), x_headgate_tags="shadow")
+        ring.loop.run(until(lambda: bool(ring.news_outside()), 30))
+        for stream in (False, True):
+            hidden = canary(CARD, f"shadow {stream}")
+            body = encoded(chat(said(hidden.text), stream=stream))
+            answer = ring.attack("chat/completions", body, hidden, x_headgate_tags="shadow")
+            ring.loop.run(until(lambda: not shadows._tasks, 30))
+            ring.assert_stayed(hidden, answer)
+
+
+def test_a_canary_of_a_group(ring: Arena) -> None:
+    """All requests are drawn for it; a public one goes outside by its strategy, a restricted one stays."""
+    ring.ask("chat/completions", encoded(chat(said("hello"))), x_headgate_tags="canary")
+    assert ring.news_outside()
+    for stream in (False, True):
+        ask(ring, canary(CARD, f"canary {stream}"), "canary", stream=stream)
 
 
 def test_a_client_that_leaves(ring: Arena) -> None:
