@@ -19,7 +19,6 @@ import httpx
 import openai
 import pytest
 
-from gateway.api.fine_tuning import HAS_DPO
 from tests.sdk.test_node_sdk import run_cases
 from tests.support.adapters import QUEUES, queue_rows
 from tests.support.openai_schema import assert_valid
@@ -167,7 +166,6 @@ def test_the_node_sdk(running: Running, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(not HAS_DPO, reason="the training process knows no DPO")
 def test_preferences_are_trained_on(running: Running) -> None:
     """A DPO job goes the same way to a judged adapter; whether it may be deployed is the gate's to say."""
     sdk = running.client

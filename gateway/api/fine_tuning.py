@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from finetune.job import Job
 from finetune.jobs.errors import UnknownCursor, UnknownFile
 from finetune.jobs.files import FINE_TUNE, FileStore
 from finetune.jobs.records import Asked, Owner, Wishes
@@ -22,7 +21,6 @@ from gateway.api.models import in_loop
 from gateway.errors import BadRequest
 from gateway.types import Principal
 
-HAS_DPO = "method" in Job.__struct_fields__  # whether the training process knows other methods
 _METADATA = re.compile(r"metadata\[(.+)\]")
 
 
@@ -214,10 +212,9 @@ def _add_changing(router: APIRouter, admitted: Any, jobs: JobStore) -> None:
 def _asked(asked: CreateJob) -> Asked:
     """Raises BadRequest for what cannot be trained here."""
     method = asked.method or Method(type="supervised")
-    if method.type == "reinforcement" or (method.type == "dpo" and not HAS_DPO):
-        known = "supervised and dpo" if HAS_DPO else "supervised"
+    if method.type == "reinforcement":
         raise BadRequest(
-            f"The method '{method.type}' is not supported; this gateway knows {known}.",
+            f"The method '{method.type}' is not supported; this gateway knows supervised and dpo.",
             param="method.type",
             code="unsupported_method",
         )

@@ -9,7 +9,6 @@ import httpx
 import openai
 import pytest
 
-from gateway.api.fine_tuning import HAS_DPO
 from tests.support.openai_schema import assert_valid
 from tests.support.stack import FLOOR_KEY, KEY, Stack, running_stack
 from tests.support.waiting import wait_until
@@ -194,14 +193,6 @@ def test_what_is_refused(
 PREFERENCES: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}}
 
 
-@pytest.mark.skipif(HAS_DPO, reason="the training process knows DPO")
-def test_dpo_waits_for_the_training_process(client: openai.OpenAI, rows: str) -> None:
-    """Refused by name as long as nothing here can train it."""
-    with pytest.raises(openai.BadRequestError, match="'dpo' is not supported; this gateway knows supervised"):
-        created(client, rows, method=PREFERENCES)
-
-
-@pytest.mark.skipif(not HAS_DPO, reason="the training process knows no DPO")
 def test_dpo_is_as_it_was_asked_for(client: openai.OpenAI, rows: str) -> None:
     """With its own hyperparameter, in OpenAI's schema."""
     raw = client.fine_tuning.jobs.with_raw_response.create(

@@ -19,17 +19,19 @@ DESCRIPTION = SHARED / "openai" / "openapi.yaml.gz"
 @cache
 def _description() -> dict[str, Any]:
     with gzip.open(DESCRIPTION) as file:
-        loaded: dict[str, Any] = _without_nullable(yaml.load(file, Loader=yaml.CSafeLoader))
+        loaded: dict[str, Any] = _modern(yaml.load(file, Loader=yaml.CSafeLoader))
     return loaded
 
 
-def _without_nullable(node: Any) -> Any:
-    """OpenAPI 3.0's `nullable`, which the description still uses here and there, in JSON Schema's words."""
+def _modern(node: Any) -> Any:
+    """OpenAPI 3.0's words, which the description still uses here and there, in those of JSON Schema."""
     if isinstance(node, list):
-        return [_without_nullable(item) for item in node]
+        return [_modern(item) for item in node]
     if not isinstance(node, dict):
         return node
-    rest = {key: _without_nullable(value) for key, value in node.items() if key != "nullable"}
+    rest = {key: _modern(value) for key, value in node.items() if key != "nullable"}
+    if rest.get("exclusiveMinimum") is True:
+        rest["exclusiveMinimum"] = rest.pop("minimum")
     return {"anyOf": [rest, {"type": "null"}]} if node.get("nullable") is True else rest
 
 
