@@ -26,6 +26,8 @@ class Window:
     def add(self, second: int, amount: int) -> list[int]:
         """Returns the entry, for `correct`."""
         seconds = self._seconds
+        if seconds and seconds[0][0] < second - MINUTE_S:  # also where no limit ever asks
+            self.expire(second)
         self.total += amount
         if seconds and seconds[-1][0] == second:
             entry = seconds[-1]

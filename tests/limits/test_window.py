@@ -59,3 +59,12 @@ def test_requests_and_requests_at_once() -> None:
     assert counter.lack(Rates(concurrent=3, requests=9), 1, 5.0) is None
     counter.requests.add(5, 9)
     assert counter.lack(Rates(requests=9), 1, 5.5) == ("requests", 60.5)
+
+
+def test_what_no_limit_asks_for_does_not_pile_up() -> None:
+    """A key that is only held to so many requests at once keeps no more than a minute of the rest."""
+    counter = Counter()
+    for second in range(10_000):
+        assert counter.lack(Rates(concurrent=1), 5, float(second)) is None
+        counter.give_back(counter.take(second, 5), second, 1)
+    assert max(len(counter.requests._seconds), len(counter.tokens._seconds)) <= MINUTE_S + 2
