@@ -271,13 +271,13 @@ class Store:
     def columns(
         self, names: Sequence[str], since_ns: int | None, until_ns: int | None
     ) -> Iterator[Sequence[Sequence[Any]]]:
-        """These columns of all entries of a period, some thousand at a time; JSON as text.
+        """These columns of all calls of a period, some thousand at a time; JSON as text. Without corrections.
 
         Raises StoreUnavailable.
         """
         chosen = [ENTRY.c[name] for name in names]
         columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in chosen]
-        query = select(*columns).where(_within(since_ns, until_ns))
+        query = select(*columns).where(ENTRY.c.corrects == "", _within(since_ns, until_ns))
         with self._reading() as connection:
             yield from connection.execution_options(yield_per=10 * _FETCH).execute(query).partitions()
 
