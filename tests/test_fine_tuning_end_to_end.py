@@ -81,7 +81,8 @@ def running(vllm: RunningVllm, tmp_path_factory: pytest.TempPathFactory) -> Iter
     url = announced[0]
     until_ready(url)
     workers = [start("worker", "--config", config, "--gateway", url, "--lease", LEASE_S) for _ in range(2)]
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+    # With the SDK's own retries: between two looks at a job an idle connection may just have been closed.
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, timeout=60) as client:
         yield Running(url, client, workers)
     for process in (*workers, gateway):
         process.send_signal(signal.SIGTERM)

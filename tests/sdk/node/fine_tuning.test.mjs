@@ -7,7 +7,7 @@ import { test } from "node:test";
 import OpenAI from "openai";
 
 const { HEADGATE_URL: baseURL, HEADGATE_KEY: apiKey, ROWS, ANSWERS } = process.env;
-const client = new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 60_000 });
+const client = new OpenAI({ baseURL, apiKey, timeout: 60_000 });
 const jobs = client.fineTuning.jobs;
 const model = "sluice-4m";
 
