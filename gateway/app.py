@@ -175,7 +175,8 @@ def build_app(
         return seen_now(fleet.snapshot, caller.breakers)
 
     def snapshot_for(unit: str) -> Snapshot:
-        return seen_now(fleet.snapshot_for(unit), caller.breakers)
+        found, taken = snapshot(), fleet.taken_by_canaries(unit)
+        return msgspec.structs.replace(found, aliases={**found.aliases, **taken}) if taken else found
 
     pipeline = Pipeline(
         keys=keys,

@@ -127,17 +127,14 @@ class Fleet:
         self._look()
         return self._snapshot
 
-    def snapshot_for(self, unit: str) -> Snapshot:
-        """The same, as one unit of traffic has it: where a canary takes it, the alias is the canary's."""
+    def taken_by_canaries(self, unit: str) -> dict[str, str]:
+        """The aliases that lead to a canary's release for one unit of traffic, which always sees the same."""
         self._look()
-        taken = {
+        return {
             canary.alias: canary.release
             for canary in self._served.canaries
             if _share(canary.release, unit) < canary.weight
         }
-        if not taken:
-            return self._snapshot
-        return msgspec.structs.replace(self._snapshot, aliases={**self._snapshot.aliases, **taken})
 
     def able(self, model: str) -> frozenset[str]:
         """The replicas that serve a model now: a release where it was seen to be served, a base anywhere."""

@@ -200,7 +200,14 @@ def show(releases: list[dict[str, Any]], as_json: bool) -> None:
     for column in ("release", "base", "state", "aliases", "reason"):
         table.add_column(column, overflow="fold")
     for row in releases:
-        table.add_row(
-            row["release"], row["base"], row["state"], ", ".join(row["aliases"]) or "—", row["reason"]
-        )
+        aliases = ", ".join(row["aliases"]) or "—"
+        table.add_row(row["release"], row["base"], row["state"], aliases, _remark(row))
     console.print(table)
+
+
+def _remark(row: dict[str, Any]) -> str:
+    """Why a release is as it is, and what the erasure of rows means for it."""
+    if not row.get("erased_rows"):
+        return str(row["reason"])
+    blocked = "blocked: " if row["blocked"] else ""
+    return f"{blocked}trained on {row['erased_rows']} erased rows"

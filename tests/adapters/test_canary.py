@@ -39,6 +39,10 @@ class Site:
         folder = make_artifact(self._folder / f"desk-{seed}", seed=seed)
         return (await self.fleet.release(folder, by="ann", **plan)).release
 
+    def aliases(self, unit: str) -> dict[str, str]:
+        """Where aliases lead for one unit of traffic."""
+        return {**self.fleet.snapshot.aliases, **self.fleet.taken_by_canaries(unit)}
+
     def answered(self, release: str, requests: int, failed: int = 0, ms: float = 100.0) -> None:
         """Requests of now that a release answered, or failed to."""
         rows = []
@@ -100,8 +104,8 @@ async def test_traffic_is_shared_by_weight_and_users_stick(site: Site) -> None:
     old = await site.release(1)
     new = await site.release(2, stage=State.CANARY, weight=0.25)
     units = [f"app/user-{number}" for number in range(4_000)]
-    given = {unit: site.fleet.snapshot_for(unit).aliases[ALIAS] for unit in units}
-    assert all(site.fleet.snapshot_for(unit).aliases[ALIAS] == release for unit, release in given.items())
+    given = {unit: site.aliases(unit)[ALIAS] for unit in units}
+    assert all(site.aliases(unit)[ALIAS] == release for unit, release in given.items())
     assert set(given.values()) == {old, new}
     assert 0.22 < Counter(given.values())[new] / len(units) < 0.28
     assert site.fleet.snapshot.aliases == {ALIAS: old, "desk@canary": new}
@@ -120,7 +124,7 @@ async def test_a_good_canary_is_promoted(site: Site) -> None:
     site.answered(old, 2_940)
     assert site.fleet.judge_once()
     await site.fleet._reconciler.refresh()
-    assert site.fleet.snapshot_for("anybody").aliases == {ALIAS: new, "desk@previous": old}
+    assert site.aliases("anybody") == {ALIAS: new, "desk@previous": old}
     (trial,) = await site.fleet.trials("desk")
     assert (trial.verdict, trial.numbers["canary"]["requests"]) == ("promoted", 1_000)
 
@@ -134,7 +138,7 @@ async def test_a_bad_canary_is_rolled_back(fault: dict[str, Any], site: Site) ->
     site.answered(old, 900)
     assert site.fleet.judge_once()
     await site.fleet._reconciler.refresh()
-    assert site.fleet.snapshot_for("anybody").aliases == {ALIAS: old}
+    assert site.aliases("anybody") == {ALIAS: old}
     found = {one.release: (one.state, one.reason) for one in await site.fleet.releases()}
     measure = "errors" if "failed" in fault else "latency"
     assert found[new] == ("rolled back", f"worse in {measure}")
