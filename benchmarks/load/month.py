@@ -79,7 +79,7 @@ def fill(store: Store, template: Entry, rows: int) -> None:
             postgresql = connection.dialect.name == "postgresql"
             chosen = [_typed(name, varied.get(name, f":{name}"), postgresql) for name in COLUMNS]
             numbers = (
-                "SELECT i FROM generate_series(:first, :last) AS n(i)"
+                "SELECT i FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS n(i)"
                 if postgresql
                 else "WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i + 1 FROM n WHERE i < :last) "
                 "SELECT i FROM n"
