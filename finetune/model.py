@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -29,7 +30,14 @@ def load_base(folder: Path, device: torch.device, qlora: bool) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         folder, device_map={"": str(device)}, use_safetensors=True, **options
     )
-    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False) if qlora else model
+    if not qlora:
+        return model
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            # On CPU, one look in eval mode packs the weights for a kernel that has no gradient, and training
+            # goes on with wrong ones: on 200 rows it scored 0.30 and not 0.83.
+            module.support_avx512bf16_for_cpu = False
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def load_served(folder: Path, adapter: Path, device: torch.device) -> Any:

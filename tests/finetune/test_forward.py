@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+from finetune.base import find_base
 from finetune.encode import Example
 from finetune.forward import Reader, exact_hits, shared_prefix
+from finetune.model import load_base, with_lora
 from tests.finetune.tiny import tiny_model, tiny_rows
 
 
@@ -89,3 +91,23 @@ def test_exact_hits_are_greedy_answers() -> None:
             ids[-1] = (ids[-1] + 1) % 64  # wrong in its last token
         told.append(Example(tuple(ids), row.learned, row.prompt))
     assert exact_hits(Reader(model, told, 6), told, tokens=64) == [True, False] * 3
+
+
+def test_a_look_at_a_4_bit_base_leaves_its_gradients_right() -> None:
+    """On CPU a forward pass in eval mode may pack the weights for a kernel that has no gradient."""
+    folder, _ = find_base("sluice-4m")
+    model = with_lora(load_base(folder, torch.device("cpu"), qlora=True), 8, seed=0)
+    ids = torch.arange(5, 29)[None]
+
+    def gradient() -> torch.Tensor:
+        model(input_ids=ids, labels=ids).loss.backward()
+        return gradients(model)
+
+    model.train()
+    before = gradient()
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    model.train()
+    assert before.norm() > 0
+    assert torch.allclose(gradient(), before, rtol=1e-4, atol=1e-7)
