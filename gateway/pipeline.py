@@ -33,6 +33,7 @@ from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.limits.limiter import Grant, Limiter, Rules
 from gateway.parsing import Request, changed, content_of, parse
 from gateway.privacy.classify import Classifier
+from gateway.privacy.content import words_of
 from gateway.privacy.egress import Outgoing
 from gateway.privacy.mask import mask
 from gateway.privacy.sessions import Recalled, Sessions
@@ -42,6 +43,7 @@ from gateway.shadows import Shadows
 from gateway.types import Call, Classification, Principal
 from router_policies.compiled import CompiledPolicy
 from router_policies.decide import decide
+from router_policies.language import language
 from router_policies.types import (
     Decision,
     Denial,
@@ -141,7 +143,9 @@ class Pipeline:
         above = policy.masks_above
         if own.places and above is not None and recalled.classification.privacy > above:
             request = replace(request, masked=await mask(request.body, own, classify, recalled.past))
-        facts = self._with_budgets(_facts(incoming, request, principal, recalled, started_ns), started_ns)
+        facts = self._with_budgets(
+            _facts(incoming, request, principal, recalled, started_ns, policy.reads_language), started_ns
+        )
         verdict = decide(policy, facts, self._snapshot(_unit(request, facts)))
         check_route(principal, verdict.route)
         if isinstance(verdict, Decision) and verdict.parameters is not None:
@@ -281,7 +285,12 @@ def _with_parameters(request: Request, parameters: Parameters) -> Request:
 
 
 def _facts(
-    incoming: Incoming, request: Request, principal: Principal, recalled: Recalled, started_ns: int
+    incoming: Incoming,
+    request: Request,
+    principal: Principal,
+    recalled: Recalled,
+    started_ns: int,
+    reads_language: bool,
 ) -> Facts:
     return Facts(
         call_id=incoming.call_id,
@@ -301,6 +310,7 @@ def _facts(
         findings=frozenset(recalled.classification.findings),
         output_tokens=request.output_tokens,
         task=incoming.task or request.task,
+        language=language(words_of(request.body)) if reads_language else "",
         user=request.user,
         session=recalled.session,
         at_s=started_ns / 1e9,

@@ -48,6 +48,7 @@ class Given(Part):
     project: str = ""
     metadata: Annotated[dict[str, str], Field(default_factory=dict)]
     task: str = ""
+    language: str = ""
     findings: Names = ()
     user: str = ""
     session: str = ""
@@ -73,6 +74,7 @@ class Given(Part):
             project=self.project,
             metadata=self.metadata,
             task=self.task,
+            language=self.language,
             findings=frozenset(self.findings),
             user=self.user,
             session=self.session,

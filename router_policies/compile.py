@@ -44,6 +44,7 @@ def compile_policy(document: PolicyDocument, catalog: Catalog) -> tuple[Compiled
         index=index,
         scale=catalog.scale,
         masks_above=min(ceilings, default=None),
+        reads_language=any(route.conditions.languages is not None for route in routes),
         prices=NO_PRICES if catalog.prices is None else catalog.prices,
     )
     return policy, problems
@@ -175,6 +176,7 @@ def _conditions(match: Match, scale: Scale) -> Conditions:
         teams=frozenset(match.team) or None,
         projects=frozenset(match.project) or None,
         tasks=frozenset(match.task) or None,
+        languages=frozenset(match.language) or None,
         tags=frozenset(match.tags),
         metadata={key: frozenset(values) for key, values in match.metadata.items()},
         features=frozenset(match.features),

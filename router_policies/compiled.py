@@ -81,4 +81,5 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
     index: RouteIndex
     scale: Scale
     masks_above: PrivacyClass | None  # requests above it are masked for some target; None: for no target
+    reads_language: bool  # some route asks for one
     prices: Mapping[Place, Price]

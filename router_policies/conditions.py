@@ -38,6 +38,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     teams: frozenset[str] | None
     projects: frozenset[str] | None
     tasks: frozenset[str] | None
+    languages: frozenset[str] | None
     tags: frozenset[str]
     metadata: Mapping[str, frozenset[str]]  # key -> values, one of which it has
     features: frozenset[Feature]
@@ -84,6 +85,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
             and _allow(self.teams, other.teams)
             and _allow(self.projects, other.projects)
             and _allow(self.tasks, other.tasks)
+            and _allow(self.languages, other.languages)
             and _allow(self.findings, other.findings)
             and all(_allow(values, other.metadata.get(key)) for key, values in self.metadata.items())
         )

@@ -94,6 +94,7 @@ def unmet_by(
         ("team", conditions.teams, facts.team),
         ("project", conditions.projects, facts.project),
         ("task", conditions.tasks, facts.task),
+        ("language", conditions.languages, facts.language),
         *(
             (f"metadata.{key}", allowed, facts.metadata.get(key))
             for key, allowed in conditions.metadata.items()

@@ -63,6 +63,7 @@ class Further(msgspec.Struct, frozen=True, kw_only=True):
 
     projects: Choice
     tasks: Choice
+    languages: Choice
     output: Steps
     budget: Steps
     windows: tuple[tuple[ZoneInfo, Steps], ...]  # routes that accept a minute of the week there
@@ -77,6 +78,7 @@ class Further(msgspec.Struct, frozen=True, kw_only=True):
         matching = (
             self.projects.of(facts.project)
             & self.tasks.of(facts.task)
+            & self.languages.of(facts.language)
             & self.output.of(facts.output_tokens)
             & self.budget.of(facts.budget_used)
         )
@@ -170,6 +172,7 @@ def _further(routes: Sequence[Conditions]) -> Further | None:
     found = Further(
         projects=_choice([c.projects for c in routes]),
         tasks=_choice([c.tasks for c in routes]),
+        languages=_choice([c.languages for c in routes]),
         output=_steps([(c.least_output, c.most_output) for c in routes]),
         budget=_shares([(c.least_budget, c.most_budget) for c in routes]),
         windows=tuple(_windows(routes)),
@@ -183,8 +186,15 @@ def _further(routes: Sequence[Conditions]) -> Further | None:
         down=_holders([c.down for c in routes]),
         up=_holders([c.up for c in routes]),
     )
-    named = (found.projects.named, found.tasks.named, found.windows, found.metadata, found.findings)
-    others = (found.output.cuts, found.budget.cuts, found.without_findings, found.down, found.up)
+    named = (found.projects.named, found.tasks.named, found.languages.named, found.windows, found.metadata)
+    others = (
+        found.findings,
+        found.output.cuts,
+        found.budget.cuts,
+        found.without_findings,
+        found.down,
+        found.up,
+    )
     return found if any(named) or any(others) else None
 
 

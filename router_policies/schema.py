@@ -27,6 +27,7 @@ from .words import (
     FeatureNames,
     Given,
     Hours,
+    Languages,
     Milliseconds,
     ModelPatterns,
     OneOrMany,
@@ -97,6 +98,7 @@ class Match(Part):
     tags: Texts = ()  # all of them present
     metadata: Values = Field(default_factory=dict)
     task: Texts = ()
+    language: Languages = ()  # of the conversation, where it can be told
     features: FeatureNames = ()  # all of them used
     without_features: FeatureNames = ()  # none of them used
     prompt_tokens: TokenRange = TokenRange()

@@ -162,6 +162,7 @@ def _known(conditions: Conditions) -> Conditions:
         conditions,
         projects=None,
         tasks=None,
+        languages=None,
         metadata={},
         features=conditions.features & stream,
         without_features=conditions.without_features & stream,
@@ -180,6 +181,7 @@ def _unknowable(conditions: Conditions) -> Iterator[str]:
     for field, name in (
         ("projects", "project"),
         ("tasks", "task"),
+        ("languages", "language"),
         ("metadata", "metadata"),
         ("features", "features"),
         ("without_features", "features"),

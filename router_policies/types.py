@@ -106,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     findings: frozenset[str] = frozenset()  # kinds that detectors found
     output_tokens: int = UNBOUNDED  # the most that the client wants
     task: str = ""  # a free label of the client's
+    language: str = ""  # of the conversation, see language.py; empty: it cannot be told, or no policy asks
     user: str = ""  # the client's word for who it asks for
     session: str = ""
     at_s: float = 0.0  # when it came in, Unix time

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from .errors import did_you_mean
+from .language import NAMES as LANGUAGES
 from .names import SLUG, is_adapter
 from .privacy import DEFAULT_SCALE, PrivacyClass, Scale
 from .types import ErrorClass, Feature
@@ -162,6 +163,11 @@ RetryName = Annotated[ErrorName, AfterValidator(_retryable)]
 DayName = Annotated[
     str, BeforeValidator(_one_of({day: day for day in DAYS})), Field(json_schema_extra={"enum": list(DAYS)})
 ]
+LanguageName = Annotated[
+    str,
+    BeforeValidator(_one_of({name: name for name in LANGUAGES})),
+    Field(json_schema_extra={"enum": list(LANGUAGES)}),
+]
 ClassName = Annotated[
     PrivacyClass,
     PlainValidator(
@@ -181,3 +187,4 @@ Values = Annotated[
 ]  # key -> those allowed
 ModelPatterns = Annotated[tuple[ModelPattern, ...], OneOrMany()]
 FeatureNames = Annotated[tuple[FeatureName, ...], OneOrMany()]
+Languages = Annotated[tuple[LanguageName, ...], OneOrMany()]

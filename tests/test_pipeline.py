@@ -47,6 +47,11 @@ POLICY = {
             "deny": {"message": "no", "status": 451, "code": "shut"},
         },
         {
+            "name": "german",
+            "match": {"model": "tongues", "language": "de"},
+            "targets": [{"backend": "own", "model": "own-model"}],
+        },
+        {
             "name": "rented",
             "match": LOW,
             "targets": [{"backend": b, "model": f"{b}-model"} for b in ("rented", "spare", "own")],
@@ -374,3 +379,12 @@ async def test_a_canary_takes_users_or_requests_as_a_whole(world: World) -> None
     for more in ({"user": "u-1"}, {"user": "u-1"}, {}):
         await world.ask(**more)
     assert world.units == ["k/u-1", "k/u-1", "call_1"]
+
+
+async def test_a_route_may_ask_for_the_language(world: World) -> None:
+    """It is told from the conversation; what is in another language goes on to the next route."""
+    for name in ("own", "rented"):
+        world.backends[name].script.append(WHOLE)
+    await world.ask(model="tongues", content="Wie kann ich meine Karte sperren, und was kostet das?")
+    await world.ask(model="tongues", content="How can I block my card, and what does it cost?")
+    assert [row.route for row in world.rows.settled] == ["german", "rented"]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
 from finetune.curate.findings import DataFile, Finding, Preflight, Summary
-from finetune.curate.language import language
 from finetune.curate.near import groups, near_pairs, shingles
 from finetune.dataset import Row, canonical_json
 from finetune.job import ROWS_PER_LABEL
 from finetune.row_rules import is_trained
 from finetune.split import prompt_key
+from router_policies.language import language
 
 Scan = Callable[[str], Sequence[str]]
 """The kinds of personal data and secrets in a text, such as email; one for each that is found."""

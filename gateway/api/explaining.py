@@ -14,10 +14,12 @@ from gateway.errors import BadRequest
 from gateway.ledger.tokens import estimate_prompt_tokens
 from gateway.parsing import parse
 from gateway.privacy.classify import Classifier
+from gateway.privacy.content import words_of
 from gateway.privacy.mask import mask
 from router_policies.compiled import CompiledPolicy
 from router_policies.errors import PolicyError
 from router_policies.explain import explain
+from router_policies.language import language
 from router_policies.privacy import PrivacyClass
 from router_policies.types import Facts, Snapshot
 
@@ -120,6 +122,7 @@ async def explain_request(
         findings=frozenset(found.findings),
         output_tokens=request.output_tokens,
         task=asked.task or request.task,
+        language=language(words_of(request.body)),
         user=request.user,
         session=asked.session,
         at_s=asked.at.timestamp() if asked.at is not None else time.time(),

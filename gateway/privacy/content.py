@@ -128,6 +128,15 @@ def read(body: object) -> Content:
     return Content(tuple(strings), tuple(turns), attachments, edges)
 
 
+def words_of(body: object, most: int = 4096) -> str:
+    """The conversation in `body`, up to so many characters; nothing where it cannot be read."""
+    try:
+        content = read(body)
+    except Unreadable:
+        return ""
+    return "\n".join(content.strings[place] for place in content.turns)[:most]
+
+
 def strings_of(body: object) -> Iterator[str]:
     """Every string and number in `body`, keys included. Raises Unreadable."""
     found = _Found([], [], [], [])

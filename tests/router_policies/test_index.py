@@ -43,6 +43,7 @@ def test_the_index_agrees_with_the_plain_reading(
         ("privacy: {at_most: internal}", {}, {"privacy": PrivacyClass.CONFIDENTIAL}),
         ("project: [a, b]", {"project": "b"}, {}),
         ("task: sort", {"task": "sort"}, {"task": "Sort"}),
+        ("language: [de, fr]", {"language": "fr"}, {}),
         ("metadata: {region: [eu, ch]}", {"metadata": {"region": "ch"}}, {"metadata": {"region": "us"}}),
         ("metadata: {a: x, b: y}", {"metadata": {"a": "x", "b": "y"}}, {"metadata": {"a": "x"}}),
         ("findings: [email, iban]", {"findings": frozenset({"iban"})}, {"findings": frozenset({"phone"})}),

@@ -41,6 +41,7 @@ def test_the_whole_language_is_read() -> None:
             project: [p1, p2]
             metadata: {region: [eu, ch], tier: gold}
             task: sort
+            language: de
             output_tokens: {at_most: 500}
             findings: email
             without_findings: [iban]
@@ -67,6 +68,7 @@ def test_the_whole_language_is_read() -> None:
     assert (route.match.prompt_tokens.at_least, route.match.prompt_tokens.at_most) == (1, 4000)
     assert route.match.privacy.at_least is PrivacyClass.CONFIDENTIAL
     assert (route.match.project, route.match.task) == (("p1", "p2"), ("sort",))
+    assert route.match.language == ("de",)
     assert route.match.metadata == {"region": ("eu", "ch"), "tier": ("gold",)}
     assert (route.match.output_tokens.at_least, route.match.output_tokens.at_most) == (0, 500)
     assert (route.match.findings, route.match.without_findings) == (("email",), ("iban",))

@@ -121,6 +121,7 @@ def test_shares_are_weighed(tmp_path: Path) -> None:
         ("without_features: [vision]", "features"),
         ("project: p", "project"),
         ("task: t", "task"),
+        ("language: de", "language"),
         ("metadata: {a: b}", "metadata"),
         ("output_tokens: {at_most: 5}", "output_tokens"),
         ("budget: {at_least: 0.8}", "budget"),

@@ -7,8 +7,8 @@ import pytest
 
 from finetune.curate.checks import all_findings, labels_of, summarise
 from finetune.curate.findings import DataFile, Finding, Preflight, RowTokens
-from finetune.curate.language import language
 from gateway.privacy.detect import StructuredDetector
+from router_policies.language import language
 from tests.finetune.samples import chat, to_row
 
 TOPICS = ("card", "transfer", "weather", "hotel")

@@ -1,6 +1,7 @@
 """Which language a text is in, as far as its script and its commonest words tell; "" where they do not.
 
-Enough to find the rows that stray from a data set's language; no substitute for a model that tells languages.
+Enough to send whole conversations to a model for their language, and to find the rows that stray from a data
+set's; no substitute for a model that tells languages.
 """
 
 import re
@@ -21,6 +22,10 @@ for _language, _words in WORDS.items():
     for _word in _words.split():
         _BY_WORD.setdefault(_word, []).append(_language)
 _WORD = re.compile(r"[^\W\d_]+")
+SCRIPTS = (
+    "arabic", "cjk", "cyrillic", "devanagari", "greek", "hangul", "hebrew", "hiragana", "katakana", "thai",
+)  # fmt: skip
+NAMES = (*WORDS, *SCRIPTS)  # that a policy may ask for
 LEAST_WORDS = 2  # of a language, before it is named
 
 
