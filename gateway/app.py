@@ -272,7 +272,7 @@ def build_app(
     api.include_router(
         fine_tuning_router(any_key(keys), tuning.jobs, tuning.files, base=tuning.base, aliases=served)
     )
-    api.include_router(admin.admin_router(desk, fleet, standings))
+    api.include_router(admin.admin_router(desk, fleet, standings, settings))
     spent = FinanceDesk(ledger.store, settings, prices)
     api.include_router(reports_router(reading(desk, Right.READ_COSTS), spent), responses=REFUSALS)
     decisions = decisions_router(reading(desk), ledger.store, keyring, settings.scale)

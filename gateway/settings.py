@@ -158,9 +158,7 @@ class VllmSettings(BackendSettings):
     model: str  # the base, as served
     usd_per_hour: Annotated[Decimal, Field(ge=0)]  # of each replica
     max_lora_rank: Annotated[int, Field(ge=1)] = 16
-    slots: Annotated[int, Field(ge=1)] | None = (
-        None  # adapters that one replica holds; None: all that there are
-    )
+    slots: Annotated[int, Field(ge=1)] | None = None  # adapters that a replica holds; None: all there are
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:

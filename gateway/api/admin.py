@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from gateway.api import admin_adapters
 from gateway.api.admin_adapters import adapters_router
 from gateway.api.admin_audit import audit_router
+from gateway.api.admin_backends import backends_router, zones_router
 from gateway.api.admin_budgets import Standings, budgets_router
 from gateway.api.admin_fleet import fleet_router
 from gateway.api.admin_keys import keys_router
@@ -21,14 +22,17 @@ from gateway.api.errors import render
 from gateway.errors import ApiError
 from gateway.fleet import Fleet
 from gateway.ledger.database import StoreUnavailable
+from gateway.settings import Settings
 
 
-def admin_router(desk: Desk, fleet: Fleet, standings: Standings) -> APIRouter:
+def admin_router(desk: Desk, fleet: Fleet, standings: Standings, settings: Settings) -> APIRouter:
     router = APIRouter(prefix="/admin", responses=REFUSALS)
     for noun in (
         teams_router(desk),
         projects_router(desk),
         keys_router(desk),
+        zones_router(desk, settings),
+        backends_router(desk, settings),
         policies_router(desk),
         rollout_router(desk),
         privacy_router(desk),
