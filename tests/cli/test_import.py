@@ -97,7 +97,7 @@ def test_what_is_written_loads_and_is_proved(tmp_path: Path) -> None:
     settings = load_settings(tmp_path / "out" / "headgate.yaml", ENVIRONMENT)
     assert (settings.keys[0].sha256, settings.keys[0].admin) == (hash_key("sk-1234"), True)
     assert {backend.total_s for backend in settings.backends.values()} == {30.0}
-    assert settings.prices["qwen3-8b"].input == Decimal("0.1")
+    assert settings.prices["qwen3-8b"][0].input == Decimal("0.1")
     rate = next(rule for rule in settings.limits.rates if rule.route == "gpt-4o")
     assert (rate.requests_per_minute, rate.tokens_per_minute) == (80, 1500)
 

@@ -145,7 +145,7 @@ async def test_no_request_is_smuggled(gateway: Gateway, head: str) -> None:
 
 
 async def test_what_goes_upstream(gateway: Gateway) -> None:
-    """None of the client's headers: not its key, not a cookie, not a host, none of ours."""
+    """None of the client's headers: not its key, not a cookie, not a host; of ours the call's id."""
     seen: list[bytes] = []
 
     async def play(peer: Peer) -> None:
@@ -159,7 +159,8 @@ async def test_what_goes_upstream(gateway: Gateway) -> None:
     )
     head = seen[0].partition(b"\r\n\r\n")[0].lower()
     names = {line.partition(b":")[0].decode() for line in head.split(b"\r\n")[1:]}
-    assert names == {"host", "content-type", "accept-encoding", "user-agent", "content-length"}
+    ours = {"host", "content-type", "accept-encoding", "user-agent", "content-length", "x-client-request-id"}
+    assert names == ours
     assert KEY.encode() not in head
     assert b"evil" not in head
     await gateway.row()
