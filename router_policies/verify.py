@@ -89,6 +89,17 @@ def guards(policy: CompiledPolicy) -> tuple[Guard, ...]:
     return tuple(found)
 
 
+def unpriced(policy: CompiledPolicy) -> tuple[str, ...]:
+    """Targets by a fixed model whose price is not known, each once: their cost is recorded as unknown."""
+    found = (
+        target.label
+        for route in policy.routes
+        for target in route.targets
+        if target.model and policy.prices.get((target.backend.name, target.model)) is None
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def _reaching(
     route: CompiledRoute, earlier: Sequence[CompiledRoute]
 ) -> tuple[Sequence[CompiledRoute], frozenset[PrivacyClass]]:

@@ -12,7 +12,7 @@ from gateway.privacy.recogniser.detector import coverage
 from gateway.settings import load_settings
 from router_policies.json_schema import policy_schema
 from router_policies.privacy import DEFAULT_SCALE
-from router_policies.verify import guards
+from router_policies.verify import guards, unpriced
 
 SchemaConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="Path of headgate.yaml; without it the shipped classes.")
@@ -44,6 +44,8 @@ def schema(config: SchemaConfigOption = None) -> None:
 def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
     """Prove that no path of the configured policy exceeds a zone's ceiling; exit 2 naming those that do.
 
+    Says also which targets are masked for, and which have no known price.
+
     Example: headgate policy verify --config headgate.yaml
     """
     settings = load_settings(config, environment=None)
@@ -51,4 +53,6 @@ def verify(config: ConfigOption = Path("headgate.yaml")) -> None:
     typer.echo(f"{policy.label}: {len(policy.routes)} routes, every path within its zone's ceiling")
     for guard in guards(policy):
         typer.echo(f"  {guard}")
+    for target in unpriced(policy):
+        typer.echo(f"  {target}: no price is known; its cost is recorded as unknown until there is one")
     typer.echo(coverage(settings.privacy.recogniser.kind))

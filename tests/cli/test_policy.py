@@ -49,3 +49,15 @@ def test_a_policy_that_requires_names_needs_a_recogniser(folder: Path) -> None:
     taken = verify(folder)
     assert taken.returncode == 0
     assert "bundled; recall/precision by character held-out locales: person 0." in taken.stdout
+
+
+def test_it_says_what_has_no_price(folder: Path) -> None:
+    """A rented model that nobody lists is no leak, and no secret either."""
+    assert "no price is known" not in verify(folder).stdout
+    for name in ("headgate.yaml", "policy.yaml"):
+        path = folder / name
+        path.write_text(path.read_text().replace("gpt-4o-mini", "gpt-nobody-lists"))
+    change(folder / "headgate.yaml", "prices", {})
+    ended = verify(folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "openai/gpt-nobody-lists: no price is known" in ended.stdout
