@@ -29,6 +29,7 @@ class Exchange:
         self._provider, self._tail = provider, b""
         self._body: Body | None = None
         self.sent = False
+        self.until = float("inf")  # on the loop's clock: the whole answer has to be there by then
         self.status = 0
         self.retry_after: str | None = None
         self.error_body = b""
@@ -74,7 +75,7 @@ class Body(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         try:
-            async with asyncio.timeout(self._between_bytes_s):
+            async with _within(self._between_bytes_s, self._exchange.until):
                 chunk = await anext(self._chunks)
         except StopAsyncIteration:
             raise
@@ -96,6 +97,11 @@ class Body(httpx.AsyncByteStream):
                     while await anext(self._chunks, None) is not None:
                         pass
         await self.aclose()
+
+
+def _within(seconds: float, until: float) -> asyncio.Timeout:
+    """For so long, and not after `until` on the loop's clock."""
+    return asyncio.timeout_at(min(asyncio.get_running_loop().time() + seconds, until))
 
 
 _current: ContextVar[Exchange | None] = ContextVar("headgate_cloud_exchange", default=None)
@@ -123,9 +129,10 @@ class Tap(httpx.AsyncBaseTransport):
         if exchange is None or exchange.sent:
             raise BackendError(ErrorClass.CONNECTION, "one call is one request; this would be another")
         exchange.sent = True
+        exchange.until = asyncio.get_running_loop().time() + self._timeouts.total
         self._prepare(request)
         try:
-            async with asyncio.timeout(self._timeouts.first_byte):
+            async with _within(self._timeouts.first_byte, exchange.until):
                 response = await self._inner.handle_async_request(request)
         except Exception as error:
             exchange.failure = error

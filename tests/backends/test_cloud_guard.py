@@ -12,6 +12,7 @@ import pytest
 from gateway.backends.base import UpstreamRequest
 from gateway.backends.cloud import CloudBackend
 from gateway.backends.cloud_providers import origin
+from gateway.backends.http1 import Timeouts
 from gateway.errors import BackendError, ConfigError, EgressRefused
 from gateway.privacy.egress import Door
 from router_policies.types import ErrorClass
@@ -213,6 +214,22 @@ async def test_timeouts_are_ours() -> None:
     with pytest.raises(BackendError) as failed:
         await rented.ask()
     assert (failed.value.error_class, failed.value.status) == (ErrorClass.TIMEOUT, 504)
+
+
+async def test_a_stream_without_an_end() -> None:
+    """However busy it is, an attempt takes no longer than `total`."""
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b": still thinking\n\n"
+                await asyncio.sleep(0)
+
+    rented = Rented("gemini", timeouts=Timeouts(connect=20, first_byte=20, between_bytes=20, total=0.2))
+    rented.answer(httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=Endless()))
+    with pytest.raises(BackendError) as failed:
+        await rented.ask(stream=True)
+    assert failed.value.error_class is ErrorClass.TIMEOUT
 
 
 async def test_a_stream_that_falls_silent() -> None:
