@@ -34,8 +34,15 @@ class Tagger:
         found = list(self._tagged(folded))
         if not found or folded is text:
             return found
-        places = origins(text)
-        return [msgspec.structs.replace(s, start=places[s.start], end=places[s.end - 1] + 1) for s in found]
+        places, last = origins(text), 0
+        kept: list[Span] = []
+        for span in found:
+            # One character may fold to several, which two spans share: it is the first one's.
+            start, end = max(places[span.start], last), places[span.end - 1] + 1
+            if start < end:
+                kept.append(msgspec.structs.replace(span, start=start, end=end))
+                last = end
+        return kept
 
     def _tagged(self, text: str) -> Iterator[Span]:
         places, rows = encode(text, self._network.vocabulary)
