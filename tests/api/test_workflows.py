@@ -39,4 +39,4 @@ def test_no_sequence_breaks_it(admin: Admin) -> None:
             suppress_health_check=ALL,
         )
     )
-    assert sum(200 <= status < 300 for status in answers) >= len(answers) / 4
+    assert sum(200 <= status < 300 for status in answers) >= len(answers) / 10  # not all are turned away
