@@ -172,5 +172,5 @@ def build_limiter(limits: LimitSettings) -> Limiter:
 
 def build_charge(backend: AnyBackend, prices: PriceBook) -> Charge:
     if isinstance(backend, VllmSettings):
-        return ByTheHour(int(backend.usd_per_hour * NANO_PER_USD) * max(1, len(backend.urls)))
+        return ByTheHour(int(backend.loaded_usd_per_hour * NANO_PER_USD))
     return ByToken(prices, backend.price_as if isinstance(backend, OpenAISettings) else backend.provider)

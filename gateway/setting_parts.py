@@ -54,6 +54,16 @@ class PriceSettings(Meters):
 PriceVersions = Annotated[
     tuple[PriceSettings, ...], BeforeValidator(lambda found: [found] if isinstance(found, dict) else found)
 ]
+
+
+class PowerSettings(MoneyPart):
+    """What one replica draws from its share of the machine, and what that costs."""
+
+    watts: Annotated[Decimal, Field(gt=0)]  # under the usual load
+    pue: Annotated[Decimal, Field(ge=1, le=10)] = Decimal(1)  # all that the site draws, for each watt of it
+    usd_per_kwh: Price
+
+
 CurrencySettings = dict[date, Annotated[Decimal, Field(gt=0)]]
 """US dollars for one unit of the currency, from a day of UTC on."""
 

@@ -54,7 +54,14 @@ from gateway.errors import ConfigError
 from gateway.fleet_settings import CanarySettings, FleetSettings, QuotaSettings
 from gateway.networks import is_loopback, is_own_network
 from gateway.rates import RateRule, RedisSettings
-from gateway.setting_parts import BudgetSettings, CurrencySettings, PriceSettings, PriceVersions, Slug
+from gateway.setting_parts import (
+    BudgetSettings,
+    CurrencySettings,
+    PowerSettings,
+    PriceSettings,
+    PriceVersions,
+    Slug,
+)
 from router_policies.errors import did_you_mean
 from router_policies.privacy import DEFAULT_SCALE, SHIPPED, PrivacyClass, Scale, scale_of
 from router_policies.types import Zone
@@ -156,7 +163,9 @@ class VllmSettings(BackendSettings):
     url: HttpUrl = ""
     urls: tuple[HttpUrl, ...] = ()  # of several replicas, among which requests are balanced
     model: str  # the base, as served
-    usd_per_hour: Annotated[Decimal, Field(ge=0)]  # of each replica
+    usd_per_hour: Annotated[Decimal, Field(ge=0)]  # of each replica; with `power` without its electricity
+    power: PowerSettings | None = None
+    overhead: Annotated[Decimal, Field(ge=0, le=10)] = Decimal(0)  # share on top: people, space, network
     max_lora_rank: Annotated[int, Field(ge=1)] = 16
     slots: Annotated[int, Field(ge=1)] | None = None  # adapters that a replica holds; None: all there are
 
@@ -165,6 +174,22 @@ class VllmSettings(BackendSettings):
         if bool(self.url) == bool(self.urls) or len(set(self.urls)) < len(self.urls):
             raise ValueError("give either url, or urls of several replicas, each once")
         return self
+
+    @property
+    def loaded_usd_per_hour(self) -> Decimal:
+        """Of all replicas together."""
+        electricity = self.kilowatts * self.power.usd_per_kwh if self.power else Decimal(0)
+        return (self.usd_per_hour * self.count + electricity) * (1 + self.overhead)
+
+    @property
+    def kilowatts(self) -> Decimal:
+        """Of all replicas together, at the site's meter; 0: not known."""
+        return self.power.watts * self.power.pue * self.count / 1000 if self.power else Decimal(0)
+
+    @property
+    def count(self) -> int:
+        """Of replicas."""
+        return max(1, len(self.urls))
 
     def replicas(self, name: str) -> dict[str, str]:
         """The URL of each replica of the backend `name`, by the replica's name."""
@@ -440,6 +465,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "listen": Listen,
     "zones": ZoneSettings,
     "vllm": VllmSettings,
+    "power": PowerSettings,
     "openai": OpenAISettings,
     "litellm": LitellmSettings,
     "keys": KeySettings,

@@ -462,3 +462,14 @@ def test_the_fleet_is_checked(tmp_path: Path) -> None:
     assert "fleet.quorum" in told
     assert 'did you mean "latency"' in told
     assert "fleet.quotas[0].adapters" in told
+
+
+def test_what_an_hour_costs(tmp_path: Path) -> None:
+    """Of two replicas, and a tenth on top: 2 × (0.40 + 0.5 kW × 1.2 × 0.25) × 1.1."""
+    urls = ["http://127.0.0.1:8001/v1", "http://127.0.0.1:8002/v1"]
+    own = {key: value for key, value in GOOD["backends"]["own"].items() if key != "url"}
+    more = {"urls": urls, "power": {"watts": 500, "pue": "1.2", "usd_per_kwh": "0.25"}, "overhead": "0.1"}
+    found = loaded(tmp_path, changed(backends__own={**own, **more})).backends["own"]
+    assert (found.kilowatts, found.loaded_usd_per_hour) == (Decimal("1.2"), Decimal("1.21"))
+    with pytest.raises(ConfigError, match='did you mean "usd_per_kwh"'):
+        loaded(tmp_path, changed(backends__own={**own, "urls": urls, "power": {"watts": 1, "usd_per_kw": 1}}))

@@ -9,7 +9,7 @@ import msgspec
 from gateway.finance import forecast, reports, savings, tco
 from gateway.finance.chart import break_even_svg
 from gateway.finance.focus import Exporter
-from gateway.finance.list_prices import ListPrices, hourly_of, providers_of
+from gateway.finance.list_prices import ListPrices, hourly_of, kilowatts_of, providers_of
 from gateway.finance.periods import Each, Period, read_period, zone
 from gateway.finance.reconcile import against_total, by_day
 from gateway.finance.sheet import Sheet
@@ -75,8 +75,9 @@ class Desk:
         return savings.savings(self._store, by, period, self._list_prices(), model, backend)
 
     def hosting(self, asked: Question) -> Sheet:
-        """Busy and idle cost, utilisation and CPTI of our own replicas."""
-        return tco.hosting(self._store, self._period(asked), hourly_of(self._settings), self._now())
+        """Busy and idle cost, utilisation, CPTI and energy of our own replicas."""
+        hourly, kilowatts = hourly_of(self._settings), kilowatts_of(self._settings)
+        return tco.hosting(self._store, self._period(asked), hourly, self._now(), kilowatts)
 
     def breakeven(self, asked: Question) -> Sheet:
         """Self-hosting against an API over utilisation."""

@@ -1,6 +1,7 @@
 """List prices by meter, for exports and comparisons: the price book seen from the ledger's rows."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 import msgspec
 
@@ -97,12 +98,18 @@ def providers_of(settings: Settings) -> dict[str, str]:
 
 
 def hourly_of(settings: Settings) -> dict[str, int]:
-    """Backend of ours -> nano-dollars an hour."""
+    """Backend of ours -> nano-dollars an hour of all its replicas, electricity and overhead included."""
     return {
-        name: int(backend.usd_per_hour * NANO_PER_USD)
+        name: int(backend.loaded_usd_per_hour * NANO_PER_USD)
         for name, backend in settings.backends.items()
         if isinstance(backend, VllmSettings)
     }
+
+
+def kilowatts_of(settings: Settings) -> dict[str, Decimal]:
+    """Backend of ours -> what all its replicas draw at the site's meter, where the configuration says so."""
+    own = {name: b for name, b in settings.backends.items() if isinstance(b, VllmSettings)}
+    return {name: backend.kilowatts for name, backend in own.items() if backend.power}
 
 
 def quantities(sums: Sums) -> dict[str, int]:

@@ -62,9 +62,18 @@ def replicas(store: Store, period: Period, rates: Mapping[str, int], now: dateti
     ]
 
 
-def hosting(store: Store, period: Period, rates: Mapping[str, int], now: datetime) -> Sheet:
-    """Busy and idle cost, utilisation and CPTI of each replica. Raises StoreUnavailable."""
-    found = replicas(store, period, rates, now)
+def hosting(
+    store: Store,
+    period: Period,
+    rates: Mapping[str, int],
+    now: datetime,
+    kilowatts: Mapping[str, Decimal] | None = None,
+) -> Sheet:
+    """Busy and idle cost, utilisation, CPTI and energy of each backend of ours. Raises StoreUnavailable.
+
+    `kilowatts` that all its replicas draw; those that are not there are not known.
+    """
+    found, drawn = replicas(store, period, rates, now), kilowatts or {}
     rows = tuple(
         (
             replica.backend,
@@ -78,6 +87,7 @@ def hosting(store: Store, period: Period, rates: Mapping[str, int], now: datetim
             _per_thousand(replica.busy_nano, replica.requests),
             replica.unpriced,
             replica.estimated,
+            _energy(replica, drawn.get(replica.backend)),
         )
         for replica in found
     )
@@ -92,7 +102,7 @@ def hosting(store: Store, period: Period, rates: Mapping[str, int], now: datetim
         total=tuple(total),
         notes=(
             "A replica is paid by the hour from its first request until the period's end or now.",
-            "Paid = busy + idle. Energy and overhead are in the hourly rate or nowhere.",
+            "Paid = busy + idle. Electricity and overhead are in it where the configuration gives them.",
             "CPTI: cost per thousand inferences = 1000 × cost / requests.",
         ),
     )
@@ -199,6 +209,7 @@ _HOSTING = (
     Column(name="cost_per_1000_requests_marginal_usd", kind=Kind.USD, meaning="1000 × busy cost / requests."),
     Column(name=NO_PRICE, kind=Kind.COUNT, meaning="Requests whose cost is not known, such as lost ones."),
     Column(name=ESTIMATED, kind=Kind.COUNT, meaning="Requests whose tokens are estimates of ours."),
+    Column(name="energy_kwh", kind=Kind.DECIMAL, meaning="Hours × power × PUE; empty: not configured."),
 )
 _BREAK_EVEN = (
     Column(name="compared", kind=Kind.TEXT, meaning="Replica or adapter of ours.", heading="Compared"),
@@ -229,6 +240,10 @@ def _replica(name: str, rate: int, first_ns: int | None, span: tuple[int, int], 
         estimated=sums.estimated if sums else 0,
         busy_nano=(sums.cost_nano or 0) if sums else 0,
     )
+
+
+def _energy(replica: Replica, kilowatts: Decimal | None) -> Decimal | None:
+    return None if kilowatts is None else round(kilowatts * replica.uptime_ns / HOUR_NS, 6)
 
 
 def _ratio(part: int, whole: int) -> Decimal | None:

@@ -52,7 +52,7 @@ class PriceList(Mapping[Place, Price]):
         if backend is None:
             return None
         if isinstance(backend, VllmSettings):
-            return Price(hour=int(backend.usd_per_hour * NANO_PER_USD))
+            return Price(hour=int(backend.loaded_usd_per_hour * NANO_PER_USD))
         provider = backend.price_as if isinstance(backend, OpenAISettings) else backend.provider
         price = self._book.at(model, provider, time.time_ns()).price
         return None if price is None else _by_the_million(price)

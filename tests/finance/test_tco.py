@@ -98,6 +98,16 @@ def test_busy_and_idle_make_up_what_is_paid(store: Store, rolled: bool) -> None:
     assert sheet.total[3] == 40 * 10**9
 
 
+def test_energy_is_hours_times_power(store: Store) -> None:
+    """Where the configuration says what is drawn; else it is not known, and not nothing."""
+    store.insert([ours("1")])
+    rates = {"vllm": 400_000_000}
+    (row,) = named(hosting(store, JANUARY, rates, NOW, {"vllm": Decimal("0.65")}))
+    assert (row["hours_paid"], row["energy_kwh"]) == (100, 65)
+    (row,) = named(hosting(store, JANUARY, rates, NOW))
+    assert row["energy_kwh"] is None
+
+
 def test_a_replica_is_paid_from_its_first_request(store: Store) -> None:
     """Not before, and not beyond the period; one that was never asked costs nothing yet."""
     store.insert([ours("1", started_ns=STARTED_NS + 90 * 3600 * 10**9)])
