@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.privacy.fold import fold
 from gateway.privacy.recogniser.detector import CARD, NOT_COVERED, coverage
 from gateway.privacy.recogniser.network import Network
 from gateway.privacy.recogniser.spans import OVERLAP, TYPES, Span, merged, pieces
@@ -81,6 +82,20 @@ def test_any_text_is_read(text: str) -> None:
         assert end <= span.start < span.end <= len(text)
         assert 0 < span.confidence <= 1
         end = span.end
+
+
+def test_spans_that_share_a_folded_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One character folds to two, a border between them: it is of the first span only."""
+    assert fold("㎏ ㎏") == "kg kg"
+    found = [
+        Span(0, 1, "person", 0.9),
+        Span(1, 3, "place", 0.9),
+        Span(3, 4, "person", 0.9),
+        Span(4, 5, "place", 0.9),
+    ]
+    monkeypatch.setattr(TAGGER, "_tagged", lambda text: found)
+    spans = [(span.start, span.end, span.type) for span in TAGGER.spans("㎏ ㎏")]
+    assert spans == [(0, 1, "person"), (1, 2, "place"), (2, 3, "person")]
 
 
 def test_blocks_change_nothing() -> None:
