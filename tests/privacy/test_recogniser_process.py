@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -16,9 +17,10 @@ from gateway.errors import ConfigError
 from gateway.privacy.classify import Classifier
 from gateway.privacy.detect import StructuredDetector
 from gateway.privacy.recogniser.detector import NameDetector, start
+from gateway.privacy.recogniser.frames import UNTIL
 from gateway.privacy.recogniser.process import Down, Worker
 from gateway.privacy.recogniser.spans import Answer
-from gateway.privacy.recogniser.worker import UNTIL, answer
+from gateway.privacy.recogniser.worker import answer
 from gateway.types import Classification
 from router_policies.privacy import DEFAULT_SCALE, scale_of
 
@@ -209,3 +211,9 @@ def test_an_answer_never_holds_what_it_was_asked() -> None:
     )
     assert answer(b"", raises, 4096) == Answer(failure="error")
     assert answer(UNTIL.pack(0.0) + b"x", raises, 4096) == Answer(failure="no time left")
+
+
+def test_the_gateway_does_not_load_what_only_the_worker_needs() -> None:
+    """numpy is 16 MB in every process that serves."""
+    code = "import sys, gateway.app; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

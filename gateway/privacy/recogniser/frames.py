@@ -6,6 +6,7 @@ import time
 
 _LENGTH = struct.Struct(">I")
 FOREVER = float("inf")
+UNTIL = struct.Struct(">d")  # before a text; the monotonic clock of the machine, the same for both sides
 
 
 def send(channel: socket.socket, data: bytes, until: float = FOREVER) -> None:

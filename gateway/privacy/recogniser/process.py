@@ -16,9 +16,8 @@ from threading import Event, Lock, Thread
 import msgspec
 
 from gateway.errors import HeadgateError
-from gateway.privacy.recogniser.frames import FOREVER, receive, send
+from gateway.privacy.recogniser.frames import FOREVER, UNTIL, receive, send
 from gateway.privacy.recogniser.spans import Answer, Span
-from gateway.privacy.recogniser.worker import UNTIL
 
 START_S = 120.0  # a library's large model may take a minute to load
 GRACE_S = 0.5  # the worker gives up by itself; after that much more it is stuck

@@ -7,7 +7,6 @@ ends when the gateway does.
 
 import resource
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -15,10 +14,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from gateway.privacy.recogniser.engines import PIECES, Unusable, load
-from gateway.privacy.recogniser.frames import receive, send
+from gateway.privacy.recogniser.frames import UNTIL, receive, send
 from gateway.privacy.recogniser.spans import Answer, Span, merged, pieces
 
-UNTIL = struct.Struct(">d")  # before the text; the monotonic clock of the machine, the same for both sides
 GROWTH = 1 << 30  # bytes of address space beyond what the model takes; more ends in a MemoryError
 
 
