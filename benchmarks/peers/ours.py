@@ -1,4 +1,4 @@
-"""Headgate as shipped: the real command with 1,000 keys, 20 routes, detectors, ledger and metrics on.
+"""Headgate as shipped: the real command with 1,000 keys, 20 routes, detectors, two budgets, ledger, metrics.
 
 Known of it from outside only: its configuration, its /metrics and its SQLite file.
 """
@@ -57,6 +57,10 @@ def settings(site: Site) -> dict[str, object]:
             }
         },
         "keys": [*others, used],
+        "budgets": [
+            {"id": "of-key", "usd": 1_000_000, "key": "bench"},
+            {"id": "of-team", "usd": 1_000_000, "team": "bench", "per": "day"},
+        ],
     }
 
 
