@@ -8,9 +8,10 @@ import msgspec
 
 from gateway.ledger.prices.listed import Listed, bundled, price_of
 from gateway.ledger.prices.overrides import Currencies, Override, Version, versions
-from gateway.ledger.prices.rates import ModelPrice, Priced, cost_nano, most_nano
+from gateway.ledger.prices.rates import Dearest, ModelPrice, Priced, cost_nano, dearest
 from gateway.types import Usage
 
+_MOST_KNOWN = 4096
 Overrides = Mapping[str, Override | Iterable[Override]]
 """By the map's keys: "model", or "provider/model" for that provider alone; several where they are dated."""
 
@@ -31,6 +32,7 @@ class PriceBook:
         """
         self._listed, self._source = listed, source
         self._own, self._currencies = dict(overrides or {}), currencies or {}
+        self._dearest: dict[tuple[str, str, str, bool], tuple[Version, Dearest]] = {}
         self.follow({})
 
     @classmethod
@@ -74,8 +76,16 @@ class PriceBook:
 
     def most(self, model: str, provider: str, usage: Usage, at_ns: int, *, made: bool = False) -> int:
         """Nano-dollars that no call of up to that usage costs more than; 0: the price is unknown."""
-        price = self.at(model, provider, at_ns).price
-        return 0 if price is None else most_nano(price, usage, made=made)
+        version = self.at(model, provider, at_ns)
+        if version.price is None:
+            return 0
+        place = (model, provider, usage.service_tier, made)
+        known = self._dearest.get(place)
+        if known is None or known[0] is not version:
+            if len(self._dearest) >= _MOST_KNOWN:  # clients choose service tiers
+                self._dearest.clear()
+            known = self._dearest[place] = version, dearest(version.price, usage.service_tier, made)
+        return known[1].nano(usage)
 
     def estimate(self, model: str, provider: str, input_tokens: int, output_tokens: int) -> Priced:
         """What a call of that size would cost with nothing cached."""

@@ -175,18 +175,34 @@ def cost_nano(price: ModelPrice, usage: Usage) -> int | None:
     return round_nano(atto)
 
 
-def most_nano(price: ModelPrice, usage: Usage, *, made: bool = False) -> int:
-    """The most that a call of up to this usage may cost, in nano-dollars, however its tokens are counted.
+class Dearest(msgspec.Struct, frozen=True):
+    """The dearest rates of a price by the length of the prompt: above so many tokens, in and out."""
 
-    `usage.service_tier` is the one that is asked for. The plain one may come back, so the dearer counts;
+    request: int
+    steps: tuple[tuple[int, int, int], ...]  # ascending; the first is for any prompt
+
+    def nano(self, usage: Usage) -> int:
+        """The most that a call of up to this usage may cost, however its tokens are counted."""
+        into, out = 0, 0
+        for above, step_into, step_out in self.steps:
+            if usage.input_tokens > above:
+                into, out = step_into, step_out
+        return round_nano(self.request + usage.input_tokens * into + usage.output_tokens * out)
+
+
+def dearest(price: ModelPrice, asked: str, made: bool) -> Dearest:
+    """`asked` is the service tier that the client wants. The plain one may come back, so the dearer counts;
     without a word of the client's any may. `made`: audio or images may be in the answer.
     """
-    asked = usage.service_tier
     services = price.services if asked in STANDARD else {asked: price.services.get(asked, price)}
-    rates = [s.rates(usage.input_tokens) for s in (price, *services.values())]
-    into = max((_dearest(r, _INPUT) for r in rates), default=0)
-    out = max((_dearest(r, (*_SAID, *_MADE) if made else _SAID) for r in rates), default=0)
-    return round_nano(price.request + usage.input_tokens * into + usage.output_tokens * out)
+    schedules = (price, *services.values())
+    bounds = sorted({above for schedule in schedules for above, _ in schedule.tiers})
+    steps = []
+    for above in (-1, *bounds):
+        rates = [schedule.rates(above + 1) for schedule in schedules]
+        into = max(_dearest(r, _INPUT) for r in rates)
+        steps.append((above, into, max(_dearest(r, (*_SAID, *_MADE) if made else _SAID) for r in rates)))
+    return Dearest(price.request, tuple(steps))
 
 
 def round_nano(atto: int) -> int:
