@@ -97,11 +97,6 @@ def favourite(train_answers: Sequence[str]) -> str:
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
-def majority_matches(train_answers: Sequence[str], expected: Sequence[str]) -> list[float]:
-    """What a model scores that has learned nothing but the most frequent training answer."""
-    return exact_matches(expected, [favourite(train_answers)] * len(expected))
-
-
 def mean_interval(scores: Sequence[float], seed: int) -> Interval:
     """The mean of at least one score and its 95 % interval."""
     rng, values = np.random.default_rng(seed), np.asarray(scores, dtype=float)

@@ -19,15 +19,14 @@ from gateway.api.desk import (
     Removed,
     View,
     changing,
-    paged,
+    page,
     posting,
     reading,
-    removed,
     tagged,
     viewed,
 )
 from gateway.control.records import BudgetTerms, Kind, Slug
-from gateway.control.store import Conflict, Stored, Transaction
+from gateway.control.store import Conflict, Transaction
 from gateway.errors import BadRequest
 from gateway.ledger.budgets.budget import Budget
 from gateway.ledger.prices import usd
@@ -72,8 +71,7 @@ def budgets_router(desk: Desk, standings: Standings) -> APIRouter:
     @router.get("", response_model=Page[BudgetView])
     def list_budgets(_: Reader, after: After = "", limit: Limit = 50) -> Any:
         """The budgets that are changed here, by id. `/admin/budgets/state` has the configuration's too."""
-        found = desk.store.page(Kind.BUDGET, after=after, limit=limit + 1)
-        return paged([viewed(budget) for budget in found], limit)
+        return page(desk, Kind.BUDGET, after, limit)
 
     @router.get("/state", response_model=BudgetStates)
     def state(_: Reader) -> Any:
@@ -83,13 +81,8 @@ def budgets_router(desk: Desk, standings: Standings) -> APIRouter:
     @router.post("", status_code=201, response_model=BudgetView)
     def create_budget(asked: NewBudget, act: Poster, response: Response) -> Any:
         """Create a budget. What its scope has spent in the present period counts from the first."""
-        body = asked.model_dump(mode="json", exclude={"id"})
-
-        def created(changes: Transaction) -> Stored:
-            _check(desk, asked.id, asked, changes)
-            return changes.create(Kind.BUDGET, asked.id, body)
-
-        return tagged(response, act.change(created))
+        view = act.create(Kind.BUDGET, asked, lambda changes: _check(desk, asked.id, asked, changes))
+        return tagged(response, view)
 
     @router.get("/{id}", response_model=BudgetView)
     def get_budget(id: Slug, _: Reader, response: Response) -> Any:
@@ -99,18 +92,13 @@ def budgets_router(desk: Desk, standings: Standings) -> APIRouter:
     @router.put("/{id}", response_model=BudgetView)
     def replace_budget(id: Slug, asked: BudgetTerms, act: Changer, response: Response) -> Any:
         """Replace all that is said of a budget. Give `if-match`, lest another's change be lost."""
-
-        def replaced(changes: Transaction) -> Stored:
-            before = changes.get(Kind.BUDGET, id)
-            _check(desk, id, asked, changes)
-            return changes.replace(before, asked.model_dump(mode="json"), act.if_match)
-
-        return tagged(response, act.change(replaced))
+        view = act.replace(Kind.BUDGET, id, asked, lambda changes, _: _check(desk, id, asked, changes))
+        return tagged(response, view)
 
     @router.delete("/{id}", response_model=Removed)
     def delete_budget(id: Slug, act: Changer) -> Any:
         """Delete a budget: from then on it refuses nothing."""
-        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.BUDGET, id), act.if_match))
+        return act.remove(Kind.BUDGET, id)
 
     return router
 

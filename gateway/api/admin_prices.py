@@ -18,15 +18,14 @@ from gateway.api.desk import (
     Removed,
     View,
     changing,
-    paged,
+    page,
     posting,
     reading,
-    removed,
     tagged,
     viewed,
 )
 from gateway.control.records import Kind, PriceTerms, Slug
-from gateway.control.store import Conflict, Stored, Transaction
+from gateway.control.store import Conflict
 from gateway.errors import BadRequest
 from gateway.types import Principal
 
@@ -47,19 +46,12 @@ def prices_router(desk: Desk) -> APIRouter:
     @router.get("", response_model=Page[PriceView])
     def list_prices(_: Reader, after: After = "", limit: Limit = 50) -> Any:
         """The prices that are set here, by id."""
-        found = desk.store.page(Kind.PRICE, after=after, limit=limit + 1)
-        return paged([viewed(price) for price in found], limit)
+        return page(desk, Kind.PRICE, after, limit)
 
     @router.post("", status_code=201, response_model=PriceView)
     def create_price(asked: NewPrice, act: Poster, response: Response) -> Any:
         """Set what a model costs from a day on."""
-        body = asked.model_dump(mode="json", exclude={"id"})
-
-        def created(changes: Transaction) -> Stored:
-            _check(desk, asked.id, asked)
-            return changes.create(Kind.PRICE, asked.id, body)
-
-        return tagged(response, act.change(created))
+        return tagged(response, act.create(Kind.PRICE, asked, lambda _: _check(desk, asked.id, asked)))
 
     @router.get("/{id}", response_model=PriceView)
     def get_price(id: Slug, _: Reader, response: Response) -> Any:
@@ -69,18 +61,13 @@ def prices_router(desk: Desk) -> APIRouter:
     @router.put("/{id}", response_model=PriceView)
     def replace_price(id: Slug, asked: PriceTerms, act: Changer, response: Response) -> Any:
         """Replace a price. What was charged by the old one stays as it is."""
-
-        def replaced(changes: Transaction) -> Stored:
-            before = changes.get(Kind.PRICE, id)
-            _check(desk, id, asked)
-            return changes.replace(before, asked.model_dump(mode="json"), act.if_match)
-
-        return tagged(response, act.change(replaced))
+        view = act.replace(Kind.PRICE, id, asked, lambda *_: _check(desk, id, asked))
+        return tagged(response, view)
 
     @router.delete("/{id}", response_model=Removed)
     def delete_price(id: Slug, act: Changer) -> Any:
         """Delete a price: the configuration's or the public one holds again."""
-        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.PRICE, id), act.if_match))
+        return act.remove(Kind.PRICE, id)
 
     return router
 

@@ -15,9 +15,9 @@ from gateway.api.desk import (
     Removed,
     View,
     changing,
+    page,
     paged,
     reading,
-    removed,
     tagged,
     viewed,
 )
@@ -70,13 +70,12 @@ def privacy_router(desk: Desk) -> APIRouter:
     @router.delete("/dictionaries/{id}", response_model=Removed)
     def delete_dictionary(id: RuleName, act: Changer) -> Any:
         """Delete a dictionary."""
-        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.DICTIONARY, id), act.if_match))
+        return act.remove(Kind.DICTIONARY, id)
 
     @router.get("/patterns", response_model=Page[PatternView])
     def list_patterns(_: Reader, after: After = "", limit: Limit = 50, team: OfTeam = "") -> Any:
         """All patterns, by id."""
-        found = desk.store.page(Kind.PATTERN, after=after, limit=limit + 1, team=team)
-        return paged([viewed(one) for one in found], limit)
+        return page(desk, Kind.PATTERN, after, limit, team)
 
     @router.get("/patterns/{id}", response_model=PatternView)
     def get_pattern(id: RuleName, _: Reader, response: Response) -> Any:
@@ -95,7 +94,7 @@ def privacy_router(desk: Desk) -> APIRouter:
     @router.delete("/patterns/{id}", response_model=Removed)
     def delete_pattern(id: RuleName, act: Changer) -> Any:
         """Delete a pattern."""
-        return act.carry_out(lambda changes: removed(changes, changes.get(Kind.PATTERN, id), act.if_match))
+        return act.remove(Kind.PATTERN, id)
 
     return router
 

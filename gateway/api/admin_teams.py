@@ -15,10 +15,9 @@ from gateway.api.desk import (
     Removed,
     View,
     changing,
-    paged,
+    page,
     posting,
     reading,
-    removed,
     tagged,
     viewed,
 )
@@ -51,15 +50,13 @@ def teams_router(desk: Desk) -> APIRouter:
     @router.get("", response_model=Page[TeamView])
     def list_teams(_: Reader, after: After = "", limit: Limit = 50) -> Any:
         """All teams, by id."""
-        found = desk.store.page(Kind.TEAM, after=after, limit=limit + 1)
-        return paged([viewed(team) for team in found], limit)
+        return page(desk, Kind.TEAM, after, limit)
 
     @router.post("", status_code=201, response_model=TeamView)
     def create_team(asked: NewTeam, act: Poster, response: Response) -> Any:
         """Create a team."""
         desk.check_label(asked.privacy_floor)
-        body = asked.model_dump(mode="json", exclude={"id"})
-        return tagged(response, act.change(lambda changes: changes.create(Kind.TEAM, asked.id, body)))
+        return tagged(response, act.create(Kind.TEAM, asked))
 
     @router.get("/{id}", response_model=TeamView)
     def get_team(id: Slug, _: Reader, response: Response) -> Any:
@@ -70,29 +67,23 @@ def teams_router(desk: Desk) -> APIRouter:
     def replace_team(id: Slug, asked: Team, act: Changer, response: Response) -> Any:
         """Replace all that is said of a team. Give `if-match`, lest another's change be lost."""
         desk.check_label(asked.privacy_floor)
-
-        def replaced(changes: Transaction) -> Stored:
-            before = changes.get(Kind.TEAM, id)
-            return changes.replace(before, asked.model_dump(mode="json"), act.if_match)
-
-        return tagged(response, act.change(replaced))
+        return tagged(response, act.replace(Kind.TEAM, id, asked))
 
     @router.delete("/{id}", response_model=Removed)
     def delete_team(id: Slug, act: Changer) -> Any:
         """Delete a team that has neither keys nor projects."""
 
-        def unused(changes: Transaction) -> dict[str, Any]:
+        def unused(changes: Transaction) -> None:
             for kind in (Kind.KEY, Kind.PROJECT):
                 if changes.has_of_team(kind, id):
                     raise Conflict(f"The team {id!r} still has a {kind.value}.", code="team_in_use")
-            return removed(changes, changes.get(Kind.TEAM, id), act.if_match)
 
-        return act.carry_out(unused)
+        return act.remove(Kind.TEAM, id, unused)
 
     return router
 
 
-def projects_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
+def projects_router(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/projects", tags=["projects"])
     Reader = Annotated[Principal, Depends(reading(desk, Right.READ_COSTS))]
     Changer = Annotated[Acting, Depends(changing(desk))]
@@ -101,20 +92,14 @@ def projects_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
     @router.get("", response_model=Page[ProjectView])
     def list_projects(_: Reader, after: After = "", limit: Limit = 50, team: OfTeam = "") -> Any:
         """All projects, by id."""
-        found = desk.store.page(Kind.PROJECT, after=after, limit=limit + 1, team=team)
-        return paged([viewed(project) for project in found], limit)
+        return page(desk, Kind.PROJECT, after, limit, team)
 
     @router.post("", status_code=201, response_model=ProjectView)
     def create_project(asked: NewProject, act: Poster, response: Response) -> Any:
         """Create a project of a team."""
         desk.check_label(asked.privacy_floor)
-        body = asked.model_dump(mode="json", exclude={"id"})
-
-        def created(changes: Transaction) -> Stored:
-            _check_team(changes, asked.team)
-            return changes.create(Kind.PROJECT, asked.id, body)
-
-        return tagged(response, act.change(created))
+        view = act.create(Kind.PROJECT, asked, lambda changes: _check_team(changes, asked.team))
+        return tagged(response, view)
 
     @router.get("/{id}", response_model=ProjectView)
     def get_project(id: Slug, _: Reader, response: Response) -> Any:
@@ -126,24 +111,21 @@ def projects_router(desk: Desk) -> APIRouter:  # noqa: C901 - a list of handlers
         """Replace all that is said of a project. Its keys stay with the team that they were made for."""
         desk.check_label(asked.privacy_floor)
 
-        def replaced(changes: Transaction) -> Stored:
-            before = changes.get(Kind.PROJECT, id)
+        def stays(_: Transaction, before: Stored) -> None:
             if asked.team != before.body["team"]:
                 raise BadRequest("A project stays with its team.", param="team")
-            return changes.replace(before, asked.model_dump(mode="json"), act.if_match)
 
-        return tagged(response, act.change(replaced))
+        return tagged(response, act.replace(Kind.PROJECT, id, asked, stays))
 
     @router.delete("/{id}", response_model=Removed)
     def delete_project(id: Slug, act: Changer) -> Any:
         """Delete a project that has no keys."""
 
-        def unused(changes: Transaction) -> dict[str, Any]:
+        def unused(changes: Transaction) -> None:
             if changes.holds(Kind.KEY, "project", id):
                 raise Conflict(f"The project {id!r} still has a key.", code="project_in_use")
-            return removed(changes, changes.get(Kind.PROJECT, id), act.if_match)
 
-        return act.carry_out(unused)
+        return act.remove(Kind.PROJECT, id, unused)
 
     return router
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
@@ -13,6 +13,7 @@ from gateway.admission import Keys
 from gateway.api.auth import Right, key_with
 from gateway.control.follow import Follower
 from gateway.control.policies import Policies
+from gateway.control.records import Kind
 from gateway.control.store import Author, ControlStore, Once, Operation, Stored, Transaction
 from gateway.errors import BadRequest
 from gateway.privacy.classify import Classifier
@@ -125,6 +126,14 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
             raise BadRequest(f"{param}: {error}", param=param, code="unknown_privacy_class") from None
 
 
+class Named(Protocol):
+    """What a POST says of a new record: a model with an id."""
+
+    id: str
+
+    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, Any]: ...
+
+
 class Acting(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who may change things, and the request that asks for a change."""
 
@@ -137,6 +146,43 @@ class Acting(msgspec.Struct, frozen=True, kw_only=True):
     def change(self, operation: Callable[[Transaction], Stored]) -> dict[str, Any]:
         """The view of the record that `operation` left behind, once this process follows the change."""
         return self.carry_out(lambda changes: viewed(operation(changes)))
+
+    def create(
+        self, kind: Kind, asked: "Named", check: Callable[[Transaction], object] = lambda changes: None
+    ) -> dict[str, Any]:
+        """The view of a new record. `check` raises what forbids it, within the transaction."""
+        body = asked.model_dump(mode="json", exclude={"id"})
+
+        def created(changes: Transaction) -> Stored:
+            check(changes)
+            return changes.create(kind, asked.id, body)
+
+        return self.change(created)
+
+    def replace(
+        self,
+        kind: Kind,
+        id: str,
+        asked: BaseModel,
+        check: Callable[[Transaction, Stored], object] = lambda changes, before: None,
+    ) -> dict[str, Any]:
+        """The view of a record of which all is said anew. `check` sees it as it was before."""
+
+        def replaced(changes: Transaction) -> Stored:
+            before = changes.get(kind, id)
+            check(changes, before)
+            return changes.replace(before, asked.model_dump(mode="json"), self.if_match)
+
+        return self.change(replaced)
+
+    def remove(
+        self, kind: Kind, id: str, check: Callable[[Transaction], object] = lambda changes: None
+    ) -> dict[str, Any]:
+        def gone(changes: Transaction) -> dict[str, Any]:
+            check(changes)
+            return removed(changes, changes.get(kind, id), self.if_match)
+
+        return self.carry_out(gone)
 
     def carry_out(self, operation: Operation) -> dict[str, Any]:
         """The answer of `operation`: carried out once, audited. Blocks; not for the event loop's thread."""
@@ -190,6 +236,13 @@ def posting(desk: Desk) -> Callable[..., Awaitable[Acting]]:
         return Acting(desk=desk, principal=principal, author=author, once=once, if_match=if_match)
 
     return post
+
+
+def page(desk: Desk, kind: Kind, after: str, limit: int, team: str = "") -> dict[str, Any]:
+    """Records by id, as `/admin` shows them."""
+    return paged(
+        [viewed(one) for one in desk.store.page(kind, after=after, limit=limit + 1, team=team)], limit
+    )
 
 
 def removed(changes: Transaction, before: Stored, if_match: str) -> dict[str, Any]:

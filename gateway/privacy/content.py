@@ -60,9 +60,7 @@ class Content(msgspec.Struct, frozen=True):
     strings: tuple[str, ...]
     turns: tuple[int, ...]  # which of the strings are texts of the conversation
     attachments: frozenset[str]  # of ATTACHMENTS: parts whose content is no text, or lies elsewhere
-    edges: tuple[
-        tuple[int, int], ...
-    ] = ()  # strings of one role, others' between: where one ends, the next begins
+    edges: tuple[tuple[int, int], ...] = ()  # strings that an identifier may reach from and to
 
     def texts(self) -> tuple[str, ...]:
         """All strings; the conversation in one piece, where it comes in several; and the edges, if any."""

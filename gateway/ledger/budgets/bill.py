@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 from sqlalchemy import Connection
 
-from gateway.ledger.budgets.budget import Budget, Covering, Window
+from gateway.ledger.budgets.budget import Covering
 from gateway.ledger.budgets.store import Charge, charge
 from gateway.ledger.tables import COLUMNS, Row
 
@@ -19,7 +19,6 @@ class Bill:
 
     def __init__(self, covering: Covering, holder: str) -> None:
         self._covering, self._holder = covering, holder
-        self._windows: dict[str, tuple[Budget, Window]] = {}  # budget -> that of its last row
 
     def covers(self, row: Row) -> bool:
         """Whether some budget pays for it. What has no known price costs a budget nothing."""
@@ -33,13 +32,4 @@ class Bill:
         for row in rows:
             tags = msgspec.json.decode(row[_TAGS])
             for budget in self._covering.of(row[_KEY], row[_TEAM], tags, row[_ROUTE]) if row[_COST] else ():
-                yield Charge(budget.id, self._window(budget, row[_STARTED]).start_ns, row[_COST])
-
-    def _window(self, budget: Budget, at_ns: int) -> Window:
-        """Mostly that of the row before: the calendar takes longer than all else here."""
-        known = self._windows.get(budget.id)
-        if known is not None and known[0] is budget and known[1].start_ns <= at_ns < known[1].end_ns:
-            return known[1]
-        window = budget.window(at_ns)
-        self._windows[budget.id] = budget, window
-        return window
+                yield Charge(budget.id, budget.window(row[_STARTED]).start_ns, row[_COST])
